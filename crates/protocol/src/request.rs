@@ -1,0 +1,200 @@
+//! What a client sends.
+
+use crate::frame::append_frame;
+use crate::kind;
+use crate::wire::{Malformed, Reader, put_string, put_u16, put_u32};
+use crate::{MAX_MODEL_NAME_BYTES, MAX_SHORT_STRING, MAX_TEXT_BYTES, MAX_TEXTS};
+
+/// Which of a model's prompts goes in front of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The text is stored and searched for: `encode_document` of sentence-transformers.
+    Document,
+    /// The text is what somebody searches with: `encode_query`.
+    Query,
+}
+
+/// What becomes of a text with more tokens than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlong {
+    /// Its first tokens are embedded, and it is counted.
+    Truncate,
+    /// The request fails with [`FailureCode::TooLong`].
+    Refuse,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request<'a> {
+    /// First frame of a connection.
+    Hello {
+        /// The client's [`crate::PROTOCOL_VERSION`].
+        version: u16,
+        /// The client's [`crate::BUILD_ID`].
+        build: &'a str,
+    },
+    /// Texts to embed; answered by [`Reply::Vectors`].
+    Embed(EmbedRequest<'a>),
+    /// Texts whose tokens to count; answered by [`Reply::TokenCounts`].
+    TokenCount {
+        /// Number that the answer carries.
+        id: u32,
+        /// Model whose tokenizer counts.
+        model: &'a str,
+        /// The texts.
+        texts: Texts<'a>,
+    },
+    /// The installed models; answered by [`Reply::Models`].
+    Models {
+        /// Number that the answer carries.
+        id: u32,
+    },
+    /// The engine's counters; answered by [`Reply::Stats`].
+    Stats {
+        /// Number that the answer carries.
+        id: u32,
+    },
+}
+
+/// Texts to embed with one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedRequest<'a> {
+    /// Number that the answer carries.
+    pub id: u32,
+    /// Set by a client whose request was under way when the engine died. The engine then computes the texts one
+    /// at a time and apart from everybody else's, and sends [`Reply::Started`] before each.
+    pub isolated: bool,
+    /// Which prompt to use.
+    pub purpose: Purpose,
+    /// What to do with texts over the model's limit.
+    pub overlong: Overlong,
+    /// The model's name.
+    pub model: &'a str,
+    /// The texts, at most [`MAX_TEXTS`].
+    pub texts: Texts<'a>,
+}
+
+/// Texts inside a received frame, checked to be complete and UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Texts<'a> {
+    count: usize,
+    payload: &'a [u8],
+}
+
+impl<'a> Texts<'a> {
+    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
+        let count = reader.count(MAX_TEXTS, "number of texts")?;
+        let payload = reader.rest();
+        for _ in 0..count {
+            reader.string(MAX_TEXT_BYTES, "text")?;
+        }
+        reader.finish()?;
+        Ok(Self { count, payload })
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The texts in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut reader = Reader::new(self.payload);
+        (0..self.count).map_while(move |_| reader.string(MAX_TEXT_BYTES, "text").ok())
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads the payload of a frame of this `kind`.
+    pub fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(payload);
+        let request = match kind {
+            kind::HELLO => {
+                let version = r.u16("protocol version")?;
+                let build = r.string(MAX_SHORT_STRING, "build id")?;
+                Request::Hello { version, build }
+            }
+            kind::EMBED => {
+                let id = r.u32("request number")?;
+                let isolated = r.bool("isolation flag")?;
+                let purpose = match r.u8("purpose")? {
+                    0 => Purpose::Document,
+                    1 => Purpose::Query,
+                    value => return Err(Malformed::Unknown { what: "purpose", value: value.into() }),
+                };
+                let overlong = match r.u8("overlong rule")? {
+                    0 => Overlong::Truncate,
+                    1 => Overlong::Refuse,
+                    value => return Err(Malformed::Unknown { what: "overlong rule", value: value.into() }),
+                };
+                let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
+                let texts = Texts::read(r)?;
+                return Ok(Request::Embed(EmbedRequest { id, isolated, purpose, overlong, model, texts }));
+            }
+            kind::TOKEN_COUNT => {
+                let id = r.u32("request number")?;
+                let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
+                let texts = Texts::read(r)?;
+                return Ok(Request::TokenCount { id, model, texts });
+            }
+            kind::MODELS => Request::Models { id: r.u32("request number")? },
+            kind::STATS => Request::Stats { id: r.u32("request number")? },
+            other => return Err(Malformed::Unknown { what: "request", value: other.into() }),
+        };
+        r.finish()?;
+        Ok(request)
+    }
+
+    /// Appends the request as a frame.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Hello { version, build } => append_frame(out, kind::HELLO, |out| {
+                put_u16(out, *version);
+                put_string(out, build);
+            }),
+            Request::Embed(embed) => append_embed(out, embed, &embed.texts.iter().collect::<Vec<_>>()),
+            Request::TokenCount { id, model, texts } => append_token_count(out, *id, model, &texts.iter().collect::<Vec<_>>()),
+            Request::Models { id } => append_frame(out, kind::MODELS, |out| put_u32(out, *id)),
+            Request::Stats { id } => append_frame(out, kind::STATS, |out| put_u32(out, *id)),
+        }
+    }
+}
+
+/// Appends an [`Request::Embed`] frame whose texts come from the caller's memory; `embed.texts` is not read.
+pub fn append_embed(out: &mut Vec<u8>, embed: &EmbedRequest<'_>, texts: &[impl AsRef<str>]) {
+    append_frame(out, kind::EMBED, |out| {
+        put_u32(out, embed.id);
+        out.push(embed.isolated.into());
+        out.push(match embed.purpose {
+            Purpose::Document => 0,
+            Purpose::Query => 1,
+        });
+        out.push(match embed.overlong {
+            Overlong::Truncate => 0,
+            Overlong::Refuse => 1,
+        });
+        put_string(out, embed.model);
+        put_texts(out, texts);
+    });
+}
+
+/// Appends a [`Request::TokenCount`] frame whose texts come from the caller's memory.
+pub fn append_token_count(out: &mut Vec<u8>, id: u32, model: &str, texts: &[impl AsRef<str>]) {
+    append_frame(out, kind::TOKEN_COUNT, |out| {
+        put_u32(out, id);
+        put_string(out, model);
+        put_texts(out, texts);
+    });
+}
+
+fn put_texts(out: &mut Vec<u8>, texts: &[impl AsRef<str>]) {
+    put_u32(out, texts.len() as u32);
+    for text in texts {
+        put_string(out, text.as_ref());
+    }
+}

@@ -1,0 +1,166 @@
+//! Properties of the frames: what one side writes the other reads, and no input makes the reader panic or
+//! allocate beyond the limits.
+
+use proptest::prelude::*;
+use vector_embed_protocol::{
+    EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply, FrameHeader, MAX_FRAME_BYTES,
+    Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts, VectorsReply, append_embed,
+    append_token_count,
+};
+
+/// Splits one frame off `bytes`, which must hold exactly one.
+fn frame(bytes: &[u8]) -> (u8, &[u8]) {
+    let (head, payload) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>().expect("a header");
+    let header = FrameHeader::parse(*head).expect("a valid header");
+    assert_eq!(header.length, payload.len());
+    (header.kind, payload)
+}
+
+fn any_purpose() -> impl Strategy<Value = Purpose> {
+    prop_oneof![Just(Purpose::Document), Just(Purpose::Query)]
+}
+
+fn any_overlong() -> impl Strategy<Value = Overlong> {
+    prop_oneof![Just(Overlong::Truncate), Just(Overlong::Refuse)]
+}
+
+proptest! {
+    #[test]
+    fn embed_requests_survive_the_wire(
+        id: u32, isolated: bool, purpose in any_purpose(), overlong in any_overlong(),
+        model in "[a-zA-Z0-9._-]{0,63}", texts in prop::collection::vec(any::<String>(), 0..40),
+    ) {
+        let sent = EmbedRequest { id, isolated, purpose, overlong, model: &model, texts: Texts::default() };
+        let mut bytes = Vec::new();
+        append_embed(&mut bytes, &sent, &texts);
+        let (kind, payload) = frame(&bytes);
+        let Request::Embed(got) = Request::decode(kind, payload).unwrap() else { panic!("another request") };
+        prop_assert_eq!(got.texts.iter().collect::<Vec<_>>(), texts);
+        prop_assert_eq!(EmbedRequest { texts: Texts::default(), ..got }, sent);
+    }
+
+    #[test]
+    fn token_count_requests_survive_the_wire(id: u32, texts in prop::collection::vec(any::<String>(), 0..9)) {
+        let mut bytes = Vec::new();
+        append_token_count(&mut bytes, id, "m", &texts);
+        let (kind, payload) = frame(&bytes);
+        let Request::TokenCount { id: got, model, texts: read } = Request::decode(kind, payload).unwrap() else {
+            panic!("another request")
+        };
+        prop_assert_eq!((got, model, read.len()), (id, "m", texts.len()));
+        prop_assert_eq!(read.iter().collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn vectors_survive_the_wire(
+        id: u32, truncated: u32, dimensions in 1_usize..9, count in 0_usize..9, number: f32,
+    ) {
+        let vectors: Vec<Vec<f32>> =
+            (0..count).map(|i| (0..dimensions).map(|j| number * (i * 10 + j) as f32).collect()).collect();
+        let mut bytes = Vec::new();
+        VectorsReply::append(&mut bytes, id, dimensions, truncated, vectors.iter().map(Vec::as_slice));
+        let (kind, payload) = frame(&bytes);
+        let Reply::Vectors(reply) = Reply::decode(kind, payload).unwrap() else { panic!("another reply") };
+        prop_assert_eq!((reply.id, reply.dimensions, reply.truncated), (id, dimensions, truncated));
+        let read: Vec<Vec<u32>> = reply.iter().map(|v| {
+            v.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
+        }).collect();
+        let sent: Vec<Vec<u32>> = vectors.iter().map(|v| v.iter().map(|f| f.to_bits()).collect()).collect();
+        prop_assert_eq!(read, sent);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_read_but_never_panic(kind: u8, payload: Vec<u8>) {
+        if let Ok(request) = Request::decode(kind, &payload) {
+            // Whatever is accepted means the same after a second trip.
+            let mut bytes = Vec::new();
+            request.append(&mut bytes);
+            let (kind, payload) = frame(&bytes);
+            prop_assert_eq!(Request::decode(kind, payload).unwrap(), request);
+        }
+        let _ = Reply::decode(kind, &payload);
+    }
+
+    #[test]
+    fn cut_and_padded_frames_are_refused(texts in prop::collection::vec("[a-zé]{1,9}", 1..5), cut in 1_usize..20) {
+        let mut bytes = Vec::new();
+        append_token_count(&mut bytes, 7, "model", &texts);
+        let (kind, payload) = frame(&bytes);
+        let shorter = &payload[..payload.len().saturating_sub(cut)];
+        prop_assert!(Request::decode(kind, shorter).is_err());
+        let longer = [payload, b"x"].concat();
+        prop_assert_eq!(Request::decode(kind, &longer), Err(Malformed::Trailing(1)));
+    }
+
+    #[test]
+    fn headers_over_the_limit_are_refused(length: u32, kind: u8) {
+        let [a, b, c, d] = length.to_le_bytes();
+        let parsed = FrameHeader::parse([a, b, c, d, kind]);
+        prop_assert_eq!(parsed.is_ok(), length as usize <= MAX_FRAME_BYTES);
+    }
+}
+
+#[test]
+fn a_huge_count_is_refused_before_anything_is_allocated() {
+    let mut payload = 1_u32.to_le_bytes().to_vec();
+    payload.extend([0, 0, 0, 0]); // an empty model name
+    payload.extend(u32::MAX.to_le_bytes());
+    let refused = Request::decode(3, &payload).unwrap_err();
+    assert!(matches!(refused, Malformed::TooLong { what: "number of texts", .. }), "{refused}");
+}
+
+#[test]
+fn every_other_reply_survives_the_wire() {
+    let model = ModelInfo {
+        name: "m".into(),
+        dimensions: 384,
+        max_tokens: 256,
+        pooling: "mean".into(),
+        normalized: true,
+        query_prompt: "query: ".into(),
+        format: "safetensors".into(),
+        bytes: 1 << 40,
+        hash: "00ff".into(),
+        loaded: true,
+        ..ModelInfo::default()
+    };
+    let stats = EngineStats { pid: 1, texts: 2, errors: u64::MAX, ..EngineStats::default() };
+    let failure = FailureReply {
+        id: 9,
+        code: FailureCode::RefusedText,
+        position: Some(3),
+        message: "text refused".into(),
+        detail: String::new(),
+        hint: "Wait.".into(),
+    };
+    for reply in [
+        Reply::Welcome { version: 1, build: "b", pid: 77 },
+        Reply::Started { id: 4, position: 5 },
+        Reply::TokenCounts { id: 4, counts: vec![2, 3] },
+        Reply::Models { id: 4, models: vec![model, ModelInfo::default()] },
+        Reply::Stats { id: 4, stats: Box::new(stats) },
+        Reply::Failure(failure),
+    ] {
+        let mut bytes = Vec::new();
+        reply.append(&mut bytes);
+        let (kind, payload) = frame(&bytes);
+        assert_eq!(Reply::decode(kind, payload).unwrap(), reply);
+    }
+}
+
+#[test]
+fn an_overlong_message_is_cut_at_a_character() {
+    let failure = FailureReply {
+        id: 1,
+        code: FailureCode::BadModel,
+        position: None,
+        message: "ä".repeat(20_000),
+        detail: String::new(),
+        hint: String::new(),
+    };
+    let mut bytes = Vec::new();
+    Reply::Failure(failure).append(&mut bytes);
+    let (kind, payload) = frame(&bytes);
+    let Reply::Failure(read) = Reply::decode(kind, payload).unwrap() else { panic!("another reply") };
+    assert!(read.message.starts_with("ää") && read.message.len() <= 16 << 10);
+}
