@@ -1,0 +1,8 @@
+//! The embedding engine: reads model directories, computes batches of texts that many callers send, and knows
+//! nothing of PostgreSQL.
+
+pub mod compute;
+pub mod error;
+pub mod model;
+pub mod schedule;
+pub mod serve;

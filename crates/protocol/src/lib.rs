@@ -23,7 +23,7 @@ mod status;
 mod wire;
 
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES};
-pub use reply::{FailureCode, FailureReply, Reply, VectorsReply};
+pub use reply::{FailureCode, FailureReply, Reply, VectorsFrame, VectorsReply};
 pub use request::{EmbedRequest, Overlong, Purpose, Request, Texts, append_embed, append_token_count};
 pub use status::{EngineStats, ModelInfo};
 pub use wire::Malformed;
@@ -39,6 +39,9 @@ pub const MAX_TEXTS: usize = 4096;
 
 /// Longest text in bytes that fits a request.
 pub const MAX_TEXT_BYTES: usize = MAX_FRAME_BYTES - 4096;
+
+/// Longest vector; pgvector's limit.
+pub const MAX_DIMENSIONS: usize = 16_000;
 
 /// Longest model name in bytes.
 pub const MAX_MODEL_NAME_BYTES: usize = 63;
@@ -63,7 +66,6 @@ mod kind {
     pub(crate) const FAILURE: u8 = 135;
 }
 
-
 /// Whether `name` may name a model: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
 ///
 /// Checked in both processes, so that a name never becomes a path that leaves the model directories.
@@ -71,7 +73,9 @@ pub fn is_model_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() <= MAX_MODEL_NAME_BYTES
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -83,7 +87,19 @@ mod tests {
         for good in ["a", "all-MiniLM-L6-v2", "e5_small.v2", &"x".repeat(63)] {
             assert!(is_model_name(good), "{good}");
         }
-        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "a\0", &"x".repeat(64)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "-x",
+            "a/b",
+            "a\\b",
+            "a b",
+            "ä",
+            "a\0",
+            &"x".repeat(64),
+        ] {
             assert!(!is_model_name(bad), "{bad:?}");
         }
     }

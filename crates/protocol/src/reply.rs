@@ -1,10 +1,10 @@
 //! What the engine answers.
 
-use crate::frame::append_frame;
+use crate::frame::{FRAME_HEADER_BYTES, append_frame};
 use crate::kind;
 use crate::status::{EngineStats, ModelInfo};
 use crate::wire::{Malformed, Reader, cut, put_string, put_u16, put_u32};
-use crate::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SHORT_STRING, MAX_TEXTS};
+use crate::{MAX_DIMENSIONS, MAX_MESSAGE_BYTES, MAX_SHORT_STRING, MAX_TEXTS};
 
 const MAX_MODELS: usize = 4096;
 
@@ -73,25 +73,47 @@ impl<'a> VectorsReply<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         self.data.chunks_exact(self.dimensions.max(1) * 4)
     }
+}
 
-    /// Appends the reply as a frame; `vectors` yields the numbers of all vectors in order.
-    pub fn append<'v>(
-        out: &mut Vec<u8>,
-        id: u32,
-        dimensions: usize,
-        truncated: u32,
-        vectors: impl Iterator<Item = &'v [f32]>,
-    ) {
-        append_frame(out, kind::VECTORS, |out| {
+/// A [`Reply::Vectors`] frame that is filled in any order, so that a vector is copied once on its way out.
+#[derive(Debug)]
+pub struct VectorsFrame {
+    bytes: Vec<u8>,
+    dimensions: usize,
+}
+
+impl VectorsFrame {
+    const FIRST: usize = FRAME_HEADER_BYTES + 3 * 4;
+
+    /// A frame for `count` vectors, all zero.
+    pub fn new(id: u32, dimensions: usize, count: usize, truncated: u32) -> Self {
+        let mut bytes = Vec::with_capacity(Self::FIRST + count * dimensions * 4);
+        append_frame(&mut bytes, kind::VECTORS, |out| {
             put_u32(out, id);
             put_u32(out, dimensions as u32);
             put_u32(out, truncated);
-            for vector in vectors {
-                for number in vector {
-                    out.extend_from_slice(&number.to_le_bytes());
-                }
-            }
+            out.resize(Self::FIRST + count * dimensions * 4, 0);
         });
+        Self { bytes, dimensions }
+    }
+
+    /// Puts the vector of the text at `position` in.
+    pub fn set(&mut self, position: usize, vector: &[f32]) {
+        let size = self.dimensions * 4;
+        let target = &mut self.bytes[Self::FIRST + position * size..][..size];
+        for (bytes, number) in target.chunks_exact_mut(4).zip(vector) {
+            bytes.copy_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    /// Sets the number of texts that were cut, where it was not known at first.
+    pub fn set_truncated(&mut self, truncated: u32) {
+        self.bytes[Self::FIRST - 4..Self::FIRST].copy_from_slice(&truncated.to_le_bytes());
+    }
+
+    /// The finished frame.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -134,7 +156,12 @@ impl FailureCode {
             8 => Self::OutOfMemory,
             9 => Self::ComputeFailed,
             10 => Self::Retiring,
-            other => return Err(Malformed::Unknown { what: "failure code", value: other.into() }),
+            other => {
+                return Err(Malformed::Unknown {
+                    what: "failure code",
+                    value: other.into(),
+                });
+            }
         })
     }
 }
@@ -164,34 +191,53 @@ impl<'a> Reply<'a> {
             kind::WELCOME => {
                 let version = r.u16("protocol version")?;
                 let build = r.string(MAX_SHORT_STRING, "build id")?;
-                Reply::Welcome { version, build, pid: r.u32("process id")? }
+                Reply::Welcome {
+                    version,
+                    build,
+                    pid: r.u32("process id")?,
+                }
             }
-            kind::STARTED => Reply::Started { id: r.u32("request number")?, position: r.u32("position")? },
+            kind::STARTED => Reply::Started {
+                id: r.u32("request number")?,
+                position: r.u32("position")?,
+            },
             kind::VECTORS => {
                 let id = r.u32("request number")?;
-                let dimensions = r.count(MAX_FRAME_BYTES / 4, "number of dimensions")?;
+                let dimensions = r.count(MAX_DIMENSIONS, "number of dimensions")?;
                 let truncated = r.u32("number of truncated texts")?;
                 let data = r.rest();
                 if dimensions == 0 || !data.len().is_multiple_of(dimensions * 4) {
                     return Err(Malformed::Truncated("vectors"));
                 }
-                return Ok(Reply::Vectors(VectorsReply { id, dimensions, truncated, data }));
+                return Ok(Reply::Vectors(VectorsReply {
+                    id,
+                    dimensions,
+                    truncated,
+                    data,
+                }));
             }
             kind::TOKEN_COUNTS => {
                 let id = r.u32("request number")?;
                 let count = r.count(MAX_TEXTS, "number of counts")?;
-                let counts = (0..count).map(|_| r.u32("token count")).collect::<Result<_, _>>()?;
+                let counts = (0..count)
+                    .map(|_| r.u32("token count"))
+                    .collect::<Result<_, _>>()?;
                 Reply::TokenCounts { id, counts }
             }
             kind::MODEL_LIST => {
                 let id = r.u32("request number")?;
                 let count = r.count(MAX_MODELS, "number of models")?;
-                let models = (0..count).map(|_| ModelInfo::read(&mut r)).collect::<Result<_, _>>()?;
+                let models = (0..count)
+                    .map(|_| ModelInfo::read(&mut r))
+                    .collect::<Result<_, _>>()?;
                 Reply::Models { id, models }
             }
             kind::STATISTICS => {
                 let id = r.u32("request number")?;
-                Reply::Stats { id, stats: Box::new(EngineStats::read(&mut r)?) }
+                Reply::Stats {
+                    id,
+                    stats: Box::new(EngineStats::read(&mut r)?),
+                }
             }
             kind::FAILURE => Reply::Failure(FailureReply {
                 id: r.u32("request number")?,
@@ -204,13 +250,18 @@ impl<'a> Reply<'a> {
                 detail: r.string(MAX_MESSAGE_BYTES, "detail")?.to_owned(),
                 hint: r.string(MAX_MESSAGE_BYTES, "hint")?.to_owned(),
             }),
-            other => return Err(Malformed::Unknown { what: "reply", value: other.into() }),
+            other => {
+                return Err(Malformed::Unknown {
+                    what: "reply",
+                    value: other.into(),
+                });
+            }
         };
         r.finish()?;
         Ok(reply)
     }
 
-    /// Appends the reply as a frame. For vectors that are not yet in wire form see [`VectorsReply::append`].
+    /// Appends the reply as a frame. Vectors are sent by [`VectorsFrame`].
     pub fn append(&self, out: &mut Vec<u8>) {
         match self {
             Reply::Welcome { version, build, pid } => append_frame(out, kind::WELCOME, |out| {

@@ -125,16 +125,33 @@ impl<'a> Request<'a> {
                 let purpose = match r.u8("purpose")? {
                     0 => Purpose::Document,
                     1 => Purpose::Query,
-                    value => return Err(Malformed::Unknown { what: "purpose", value: value.into() }),
+                    value => {
+                        return Err(Malformed::Unknown {
+                            what: "purpose",
+                            value: value.into(),
+                        });
+                    }
                 };
                 let overlong = match r.u8("overlong rule")? {
                     0 => Overlong::Truncate,
                     1 => Overlong::Refuse,
-                    value => return Err(Malformed::Unknown { what: "overlong rule", value: value.into() }),
+                    value => {
+                        return Err(Malformed::Unknown {
+                            what: "overlong rule",
+                            value: value.into(),
+                        });
+                    }
                 };
                 let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
                 let texts = Texts::read(r)?;
-                return Ok(Request::Embed(EmbedRequest { id, isolated, purpose, overlong, model, texts }));
+                return Ok(Request::Embed(EmbedRequest {
+                    id,
+                    isolated,
+                    purpose,
+                    overlong,
+                    model,
+                    texts,
+                }));
             }
             kind::TOKEN_COUNT => {
                 let id = r.u32("request number")?;
@@ -142,9 +159,18 @@ impl<'a> Request<'a> {
                 let texts = Texts::read(r)?;
                 return Ok(Request::TokenCount { id, model, texts });
             }
-            kind::MODELS => Request::Models { id: r.u32("request number")? },
-            kind::STATS => Request::Stats { id: r.u32("request number")? },
-            other => return Err(Malformed::Unknown { what: "request", value: other.into() }),
+            kind::MODELS => Request::Models {
+                id: r.u32("request number")?,
+            },
+            kind::STATS => Request::Stats {
+                id: r.u32("request number")?,
+            },
+            other => {
+                return Err(Malformed::Unknown {
+                    what: "request",
+                    value: other.into(),
+                });
+            }
         };
         r.finish()?;
         Ok(request)
@@ -158,7 +184,9 @@ impl<'a> Request<'a> {
                 put_string(out, build);
             }),
             Request::Embed(embed) => append_embed(out, embed, &embed.texts.iter().collect::<Vec<_>>()),
-            Request::TokenCount { id, model, texts } => append_token_count(out, *id, model, &texts.iter().collect::<Vec<_>>()),
+            Request::TokenCount { id, model, texts } => {
+                append_token_count(out, *id, model, &texts.iter().collect::<Vec<_>>())
+            }
             Request::Models { id } => append_frame(out, kind::MODELS, |out| put_u32(out, *id)),
             Request::Stats { id } => append_frame(out, kind::STATS, |out| put_u32(out, *id)),
         }

@@ -1,0 +1,210 @@
+//! The command line.
+
+mod check;
+mod places;
+
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use vector_embed_engine::compute::{Runtime, load};
+use vector_embed_engine::error::Error;
+use vector_embed_engine::model::{self, Added, Catalog, ModelSettings, model_hash};
+use vector_embed_engine::serve;
+use vector_embed_protocol::Purpose;
+
+/// Computes text embeddings for PostgreSQL.
+#[derive(Parser)]
+#[command(name = "vector_embed_engine", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Add, list or check models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Embed the lines of standard input; prints one vector a line in pgvector's form
+    Embed {
+        /// Name of the model
+        #[arg(long)]
+        model: String,
+        #[command(flatten)]
+        places: Places,
+    },
+    /// Serve a PostgreSQL server; run by the extension's supervisor
+    Serve {
+        /// Directory for the socket
+        #[arg(long)]
+        directory: PathBuf,
+        #[command(flatten)]
+        places: Places,
+        /// Threads that compute one batch
+        #[arg(long)]
+        threads: usize,
+        /// Padded tokens of one batch
+        #[arg(long)]
+        batch_tokens: usize,
+        /// How often an engine was started before
+        #[arg(long, default_value_t = 0)]
+        restarts: u64,
+    },
+}
+
+#[derive(Subcommand)]
+enum ModelCommand {
+    /// Install the model in a directory laid out as on the Hugging Face hub
+    Add {
+        /// The directory
+        dir: PathBuf,
+        /// Name of the model; by default the directory's
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        places: Places,
+    },
+    /// List the installed models
+    List {
+        #[command(flatten)]
+        places: Places,
+    },
+    /// Load a model, compute with it, and tell what it is or what it lacks
+    Check {
+        /// Name of the model
+        name: String,
+        #[command(flatten)]
+        places: Places,
+    },
+}
+
+/// Where things are; by default where `make install` puts them, found by the pg_config beside this program.
+#[derive(Args)]
+struct Places {
+    /// Directories that hold models, separated by colons
+    #[arg(long, value_name = "DIR[:DIR…]")]
+    models: Option<String>,
+    /// ONNX Runtime's shared library
+    #[arg(long, value_name = "FILE")]
+    runtime: Option<PathBuf>,
+}
+
+/// Runs the command line and reports a failure on standard error.
+pub(crate) fn run() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("vector_embed_engine: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), String> {
+    match command {
+        Command::Serve {
+            directory,
+            places,
+            threads,
+            batch_tokens,
+            restarts,
+        } => {
+            let (models, runtime) = (places.models()?, places.runtime()?);
+            let options = serve::Options {
+                directory,
+                models,
+                runtime,
+                threads,
+                batch_tokens,
+                restarts,
+            };
+            serve::run(&options, std::convert::identity).map_err(|error| error.to_string())
+        }
+        Command::Embed { model, places } => embed(&model, &places),
+        Command::Model(ModelCommand::Add { dir, name, places }) => add(&dir, name, &places),
+        Command::Model(ModelCommand::List { places }) => list(&places),
+        Command::Model(ModelCommand::Check { name, places }) => check::check(&name, &places),
+    }
+}
+
+fn add(dir: &Path, name: Option<String>, places: &Places) -> Result<(), String> {
+    let of_directory = || {
+        dir.canonicalize()
+            .ok()?
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let name = name
+        .or_else(of_directory)
+        .ok_or("the directory has no name; give one with --name")?;
+    let roots = places.models()?;
+    let root = roots.first().ok_or("--models names no directory")?;
+    let added = model::add(dir, root, &name).map_err(|error| error.to_string())?;
+    print(&match added {
+        Added::New { hash } => format!("added model \"{name}\" with hash {hash}\n"),
+        Added::Present { hash } => format!("model \"{name}\" with hash {hash} was there already\n"),
+    })
+}
+
+fn list(places: &Places) -> Result<(), String> {
+    for entry in Catalog::new(places.models()?).list() {
+        let described = ModelSettings::read(&entry.dir).and_then(|settings| {
+            let (hash, bytes) = model_hash(&entry.dir, &settings.files)?;
+            Ok((settings, hash, bytes))
+        });
+        print(&match described {
+            Ok((settings, hash, bytes)) => format!(
+                "{}\t{} dimensions\t{} tokens\t{} MB\t{hash}\n",
+                entry.name,
+                settings
+                    .dimensions
+                    .map_or("?".to_owned(), |dimensions| dimensions.to_string()),
+                settings.max_tokens,
+                bytes / 1_000_000,
+            ),
+            Err(problem) => format!("{}\tunusable: {problem}\n", entry.name),
+        })?;
+    }
+    Ok(())
+}
+
+fn embed(name: &str, places: &Places) -> Result<(), String> {
+    let entry = Catalog::new(places.models()?).find(name).map_err(explain)?;
+    let runtime = Runtime::new(places.runtime()?, places::threads());
+    let model = load(&runtime, &entry, std::convert::identity).map_err(explain)?;
+    let mut vector = Vec::new();
+    for line in io::stdin().lock().lines() {
+        let line = line.map_err(|error| format!("could not read standard input: {error}"))?;
+        let tokens = model
+            .tokenizer
+            .tokenize(&line, Purpose::Document)
+            .map_err(explain)?;
+        vector.clear();
+        model
+            .embed(std::iter::once(&*tokens.ids), &mut vector)
+            .map_err(explain)?;
+        let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+        print(&format!("[{}]\n", numbers.join(",")))?;
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("could not write: {error}"))
+}
+
+/// An error with its detail and hint, on lines of their own.
+fn explain(error: Error) -> String {
+    let failure = error.to_failure(0, None);
+    let mut text = failure.message;
+    for (label, more) in [("detail", failure.detail), ("hint", failure.hint)] {
+        if !more.is_empty() {
+            text.push_str(&format!("\n{label}: {more}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,170 @@
+//! Graphs as the hub publishes them.
+
+use ort::session::Session;
+use ort::value::{TensorElementType, TensorRef, ValueType};
+
+use super::loaded::Head;
+use super::runtime::{Runtime, failed, refused};
+use super::{Backend, Batch};
+use crate::error::{Error, ModelProblem};
+use crate::model::ModelDir;
+
+/// A graph that takes `input_ids`, `attention_mask` and perhaps `token_type_ids`, all `[batch, tokens]` of
+/// int64, and gives token vectors or finished ones.
+pub(super) struct OnnxBackend {
+    session: Session,
+    output: &'static str,
+    pooled: bool,
+    segments: bool,
+    head: Head,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    ids: Vec<i64>,
+    mask: Vec<i64>,
+    segments: Vec<i64>,
+}
+
+impl OnnxBackend {
+    pub(super) fn load(
+        runtime: &Runtime,
+        dir: &ModelDir,
+        file: &str,
+        head: Head,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let mut options = runtime.session()?;
+        // Refused before it is parsed, so that the error names the file.
+        if let Err(error) = std::fs::File::open(dir.file(file)) {
+            let problem = ModelProblem::Unreadable {
+                file: file.to_owned(),
+                reason: error.to_string(),
+            };
+            return Err(Error::bad_model(name, problem));
+        }
+        let session = options
+            .commit_from_file(dir.file(file))
+            .map_err(|error| Error::bad_model(name, refused(&error)))?;
+        Self::check(session, head).map_err(|problem| Error::bad_model(name, problem))
+    }
+
+    fn check(session: Session, mut head: Head) -> Result<Self, ModelProblem> {
+        let mut segments = false;
+        for input in session.inputs() {
+            match input.name() {
+                "input_ids" | "attention_mask" => {}
+                "token_type_ids" => segments = true,
+                other => return Err(ModelProblem::Unsupported(format!("graph input \"{other}\""))),
+            }
+            let integers = matches!(
+                input.dtype(),
+                ValueType::Tensor {
+                    ty: TensorElementType::Int64,
+                    ..
+                }
+            );
+            if !integers {
+                return Err(ModelProblem::Unsupported(format!(
+                    "graph input \"{}\" that is not int64",
+                    input.name()
+                )));
+            }
+        }
+        let found = ["sentence_embedding", "last_hidden_state", "token_embeddings"]
+            .into_iter()
+            .find_map(|name| {
+                session
+                    .outputs()
+                    .iter()
+                    .find(|output| output.name() == name)
+                    .map(|o| (name, o))
+            });
+        let Some((output, outlet)) = found else {
+            return Err(ModelProblem::Unsupported(
+                "a graph without output \"sentence_embedding\", \"last_hidden_state\" or \"token_embeddings\""
+                    .to_owned(),
+            ));
+        };
+        if let ValueType::Tensor { shape, .. } = outlet.dtype()
+            && let Some(last) = shape.last().copied().filter(|last| *last > 0)
+        {
+            head.dimensions = last as usize;
+        }
+        if head.dimensions == 0 {
+            return Err(ModelProblem::Unsupported(
+                "a graph that does not tell its dimensions".to_owned(),
+            ));
+        }
+        let pooled = output == "sentence_embedding";
+        Ok(Self {
+            session,
+            output,
+            pooled,
+            segments,
+            head,
+            buffers: Buffers::default(),
+        })
+    }
+}
+
+impl Backend for OnnxBackend {
+    fn dimensions(&self) -> usize {
+        self.head.dimensions
+    }
+
+    fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
+        let Self {
+            session,
+            output,
+            pooled,
+            segments,
+            head,
+            buffers,
+        } = self;
+        buffers.fill(batch);
+        let mut run = || -> ort::Result<()> {
+            let shape = [batch.rows(), batch.width()];
+            let mut inputs = ort::inputs![
+                "input_ids" => TensorRef::from_array_view((shape, buffers.ids.as_slice()))?,
+                "attention_mask" => TensorRef::from_array_view((shape, buffers.mask.as_slice()))?,
+            ];
+            if *segments {
+                let zeros = TensorRef::from_array_view((shape, buffers.segments.as_slice()))?;
+                inputs.push(("token_type_ids".into(), zeros.into()));
+            }
+            let outputs = session.run(inputs)?;
+            let (shape, values) = outputs[*output].try_extract_tensor::<f32>()?;
+            if shape.last() != Some(&(head.dimensions as i64)) {
+                return Err(ort::Error::new(
+                    "the output does not have the expected dimensions",
+                ));
+            }
+            match *pooled {
+                true => head.apply_to_pooled(values, out),
+                false => head.apply(batch, values, out),
+            }
+            Ok(())
+        };
+        run().map_err(|error| failed(&error))
+    }
+}
+
+impl Buffers {
+    fn fill(&mut self, batch: &Batch) {
+        self.ids.clear();
+        self.ids.extend(batch.ids().iter().map(|id| i64::from(*id)));
+        self.mask.clear();
+        self.mask.resize(self.ids.len(), 0);
+        for (row, length) in self
+            .mask
+            .chunks_exact_mut(batch.width().max(1))
+            .zip(batch.lengths())
+        {
+            row[..*length].fill(1);
+        }
+        self.segments.clear();
+        self.segments.resize(self.ids.len(), 0);
+    }
+}

@@ -1,0 +1,198 @@
+//! What can go wrong in the engine, and how a client is told.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+use vector_embed_protocol::{FailureCode, FailureReply};
+
+/// A request that could not be served.
+#[derive(Debug, Clone, Error)]
+pub enum Error {
+    /// No such model in any of the directories.
+    #[error("model \"{name}\" does not exist")]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        installed: Vec<String>,
+    },
+    /// The model's directory cannot be used.
+    #[error("could not load model \"{name}\"")]
+    BadModel {
+        /// The model.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        problem: ModelProblem,
+    },
+    /// ONNX Runtime could not be loaded.
+    #[error("could not load ONNX Runtime from \"{}\"", path.display())]
+    Runtime {
+        /// The shared library.
+        path: PathBuf,
+        /// The dynamic linker's or the library's reason.
+        reason: String,
+    },
+    /// A text is over the model's limit and the client asked to be told.
+    #[error("text of {tokens} tokens exceeds the limit of model \"{model}\"")]
+    TooLong {
+        /// The model.
+        model: String,
+        /// Tokens of the text.
+        tokens: usize,
+        /// The model's limit.
+        limit: usize,
+    },
+    /// The text crashed the engine within the last minute.
+    #[error("text is refused because it crashed the embedding engine")]
+    Refused,
+    /// The model could not compute.
+    #[error("could not compute the embedding")]
+    Compute {
+        /// ONNX Runtime's or the tokenizer's reason.
+        reason: String,
+    },
+    /// The frame broke the protocol.
+    #[error("malformed request")]
+    BadRequest {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The client's library speaks another protocol.
+    #[error("the session's vector_embed library and the embedding engine are of different versions")]
+    Version {
+        /// The client's build.
+        client: String,
+    },
+    /// The engine's executable was replaced; a new engine is about to start.
+    #[error("the embedding engine is being replaced by a newer build")]
+    Retiring,
+}
+
+/// Why a model directory cannot be used. File names are relative to the directory.
+#[derive(Debug, Clone, Error)]
+pub enum ModelProblem {
+    /// A file is missing.
+    #[error("file \"{0}\" is missing")]
+    Missing(String),
+    /// A file cannot be read.
+    #[error("file \"{file}\" could not be read: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// A file does not hold what it should.
+    #[error("file \"{file}\" is not valid: {reason}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor is missing or has another shape or type.
+    #[error("tensor \"{tensor}\" {reason}")]
+    Tensor {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model is of a kind that the engine does not compute.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// ONNX Runtime refused the model.
+    #[error("ONNX Runtime refused the model: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// Wraps a problem with the model of this name.
+    pub fn bad_model(name: &str, problem: ModelProblem) -> Self {
+        Self::BadModel {
+            name: name.to_owned(),
+            problem,
+        }
+    }
+
+    /// The answer to request `id`, about its text at `position` where one is at fault.
+    pub fn to_failure(&self, id: u32, position: Option<u32>) -> FailureReply {
+        FailureReply {
+            id,
+            code: self.code(),
+            position,
+            message: self.to_string(),
+            detail: self.detail(),
+            hint: self.hint(),
+        }
+    }
+
+    fn code(&self) -> FailureCode {
+        match self {
+            Self::UnknownModel { .. } => FailureCode::UnknownModel,
+            Self::BadModel { .. } => FailureCode::BadModel,
+            Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
+            Self::TooLong { .. } => FailureCode::TooLong,
+            Self::Refused => FailureCode::RefusedText,
+            Self::Compute { .. } => FailureCode::ComputeFailed,
+            Self::BadRequest { .. } => FailureCode::BadRequest,
+            Self::Version { .. } => FailureCode::VersionMismatch,
+            Self::Retiring => FailureCode::Retiring,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::BadModel { problem, .. } => sentence(&problem.to_string()),
+            Self::Runtime { reason, .. } | Self::Compute { reason } | Self::BadRequest { reason } => {
+                sentence(reason)
+            }
+            Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
+            Self::Version { client } => {
+                format!(
+                    "The library is build {client}, the engine {}.",
+                    vector_embed_protocol::BUILD_ID
+                )
+            }
+            Self::UnknownModel { .. } | Self::Refused | Self::Retiring => String::new(),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::UnknownModel { installed, .. } if installed.is_empty() => {
+                "No model is installed; add one with \"vector_embed_engine model add\".".to_owned()
+            }
+            Self::UnknownModel { installed, .. } => format!("Installed models: {}.", installed.join(", ")),
+            Self::BadModel { name, .. } => {
+                format!("\"vector_embed_engine model check {name}\" tells what the directory lacks.")
+            }
+            Self::Runtime { .. } => {
+                "Put libonnxruntime.so there, for example with \"make install\"; no restart is needed."
+                    .to_owned()
+            }
+            Self::TooLong { .. } => {
+                "Shorten the text, or set vector_embed.overlong_text to \"truncate\".".to_owned()
+            }
+            Self::Refused => "It is accepted again one minute after the crash.".to_owned(),
+            Self::Version { .. } => "Reconnect to load the installed library.".to_owned(),
+            Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
+        }
+    }
+}
+
+/// A reason from elsewhere as a detail sentence.
+fn sentence(reason: &str) -> String {
+    let reason = reason.trim();
+    let mut characters = reason.chars();
+    let Some(first) = characters.next() else {
+        return String::new();
+    };
+    let end = if reason.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
+    };
+    format!("{}{}{end}", first.to_uppercase(), characters.as_str())
+}

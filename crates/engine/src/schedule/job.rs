@@ -1,0 +1,148 @@
+//! Requests on their way through the engine.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+
+use vector_embed_protocol::{Overlong, Purpose, Reply, VectorsFrame};
+
+use super::ready::Request;
+use crate::compute::LoadedModel;
+use crate::error::Error;
+
+/// Something that is given back when a request has been answered.
+pub type Held = Box<dyn Any + Send + Sync>;
+
+/// Who asked.
+pub trait Caller: Send + Sync {
+    /// Tells callers apart; work is shared fairly between them.
+    fn id(&self) -> u64;
+
+    /// Whether nobody waits for the answer any more.
+    fn gone(&self) -> bool;
+
+    /// Sends a frame, and lets `held` go when it is sent.
+    fn send(&self, frame: Vec<u8>, held: Option<Held>);
+
+    /// Sends a frame and returns when it has left the process or the caller is gone.
+    fn send_now(&self, frame: Vec<u8>);
+}
+
+/// What is asked of the texts of a [`Job`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Their vectors.
+    Embed {
+        /// Which prompt to use.
+        purpose: Purpose,
+        /// What to do with overlong texts.
+        overlong: Overlong,
+        /// Compute text by text and apart from others.
+        isolated: bool,
+    },
+    /// Their numbers of tokens.
+    TokenCount,
+}
+
+/// A request.
+pub struct Job {
+    /// Who asked.
+    pub caller: Arc<dyn Caller>,
+    /// The request's number.
+    pub id: u32,
+    /// The question.
+    pub question: Question,
+    /// The model's name.
+    pub model: String,
+    /// The texts.
+    pub texts: Vec<Box<str>>,
+    /// Given back when the request has been answered.
+    pub held: Held,
+}
+
+impl Job {
+    /// Answers that the request failed, for the text at `position` where one is at fault.
+    pub fn fail(self, error: &Error, position: Option<usize>) {
+        let mut frame = Vec::new();
+        let failure = error.to_failure(self.id, position.map(|position| position as u32));
+        Reply::Failure(failure).append(&mut frame);
+        self.caller.send(frame, Some(self.held));
+    }
+}
+
+/// A tokenized request that waits for its vectors.
+pub(super) struct Pending {
+    pub(super) caller: Arc<dyn Caller>,
+    pub(super) model: Arc<LoadedModel>,
+    id: u32,
+    state: Mutex<PendingState>,
+}
+
+struct PendingState {
+    /// `None` once the request has been answered.
+    answer: Option<(VectorsFrame, Held)>,
+    missing: usize,
+}
+
+impl Pending {
+    pub(super) fn new(job: Job, model: Arc<LoadedModel>, truncated: usize) -> Self {
+        let count = job.texts.len();
+        let frame = VectorsFrame::new(job.id, model.dimensions, count, truncated as u32);
+        let state = Mutex::new(PendingState {
+            answer: Some((frame, job.held)),
+            missing: count,
+        });
+        Self {
+            caller: job.caller,
+            model,
+            id: job.id,
+            state,
+        }
+    }
+
+    /// Stores the vector of the text at `position`; with the last one the answer goes out.
+    pub(super) fn store(&self, position: usize, vector: &[f32]) {
+        let mut state = self.lock();
+        let Some((frame, _)) = &mut state.answer else {
+            return;
+        };
+        frame.set(position, vector);
+        state.missing -= 1;
+        if state.missing == 0
+            && let Some((frame, held)) = state.answer.take()
+        {
+            drop(state);
+            self.caller.send(frame.into_bytes(), Some(held));
+        }
+    }
+
+    /// Answers that the request failed at `position`. Tells whether it was the first answer.
+    pub(super) fn fail(&self, error: &Error, position: usize) -> bool {
+        let Some((_, held)) = self.lock().answer.take() else {
+            return false;
+        };
+        let mut frame = Vec::new();
+        Reply::Failure(error.to_failure(self.id, Some(position as u32))).append(&mut frame);
+        self.caller.send(frame, Some(held));
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, PendingState> {
+        self.state
+            .lock()
+            .expect("no thread panics while it holds a request")
+    }
+}
+
+impl Request for Arc<Pending> {
+    fn caller(&self) -> u64 {
+        self.caller.id()
+    }
+
+    fn abandoned(&self) -> bool {
+        self.caller.gone() || self.lock().answer.is_none()
+    }
+
+    fn shares_batch_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
+    }
+}

@@ -1,0 +1,87 @@
+//! Computing batches.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::intake::guarded;
+use super::job::Pending;
+use super::ready::{Item, Work};
+use super::{Counter, Scheduler};
+use crate::compute::LoadedModel;
+use crate::error::Error;
+
+impl Scheduler {
+    /// The runner thread.
+    pub(super) fn run_batches(&self) {
+        let mut vectors = Vec::new();
+        loop {
+            let work = self.next_batch();
+            self.counters.add(Counter::Cancelled, work.dropped);
+            if let Some((first, _)) = work.items.first() {
+                let model = Arc::clone(&first.model);
+                self.answer(&model, &work.items, &mut vectors);
+            }
+        }
+    }
+
+    fn next_batch(&self) -> Work<Arc<Pending>> {
+        let mut ready = self.lock_ready();
+        if ready.running {
+            ready.running = false;
+            self.ready_changed.notify_all();
+        }
+        while ready.queue.texts() == 0 {
+            ready = self
+                .ready_changed
+                .wait(ready)
+                .expect("no thread panics while it holds the ready queue");
+        }
+        ready.running = true;
+        ready.queue.take()
+    }
+
+    fn answer(&self, model: &LoadedModel, items: &[(Arc<Pending>, Item)], vectors: &mut Vec<f32>) {
+        vectors.clear();
+        let rows = items.iter().map(|(_, item)| &*item.ids);
+        match guarded(0, || self.compute(model, rows, vectors)) {
+            Ok(()) => {
+                for ((pending, item), vector) in items.iter().zip(vectors.chunks_exact(model.dimensions)) {
+                    pending.store(item.position, vector);
+                }
+            }
+            // One text may be the cause, such as by the memory it needs: the others get their vectors.
+            Err(_) if items.len() > 1 => {
+                for item in items {
+                    self.answer(model, std::slice::from_ref(item), vectors);
+                }
+            }
+            Err((error, _)) => {
+                let (pending, item) = &items[0];
+                if pending.fail(&error, item.position) {
+                    self.counters.add(Counter::Errors, 1);
+                }
+            }
+        }
+    }
+
+    /// Computes one batch and counts it.
+    pub(super) fn compute<'r>(
+        &self,
+        model: &LoadedModel,
+        rows: impl Iterator<Item = &'r [u32]> + Clone,
+        vectors: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        let (count, tokens, width) = rows.clone().fold((0, 0, 0), |(count, tokens, width), row| {
+            (count + 1, tokens + row.len(), width.max(row.len()))
+        });
+        let start = Instant::now();
+        model.embed(rows, vectors)?;
+        self.counters
+            .add(Counter::ComputeMicros, start.elapsed().as_micros() as usize);
+        self.counters.add(Counter::Batches, 1);
+        self.counters.add(Counter::Texts, count);
+        self.counters.add(Counter::Tokens, tokens);
+        self.counters.add(Counter::PaddedTokens, count * width);
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The engine as a server on a Unix socket.
+
+mod connection;
+mod retire;
+mod status;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::umask;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::compute::{Decorate, Runtime};
+use crate::model::Catalog;
+use crate::schedule::{ModelStore, Scheduler};
+use retire::Executable;
+
+/// File name of the socket in the runtime directory.
+pub const SOCKET: &str = "engine.sock";
+
+/// What requests that are not answered yet may hold, in KiB of frames plus one for each text. Connections whose
+/// requests do not fit are not read from until they do.
+const QUEUE_CREDITS: usize = 256 << 10;
+
+/// How long requests under way may take when the engine is asked to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Raised over whatever the server has: under memory pressure the engine goes first, it costs no session.
+const OOM_SCORE_ADJUSTMENT: &str = "800";
+
+/// How the engine is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the socket is made, and the only place that is written to.
+    pub directory: PathBuf,
+    /// Directories that hold models.
+    pub models: Vec<PathBuf>,
+    /// ONNX Runtime's shared library.
+    pub runtime: PathBuf,
+    /// Threads that compute one batch.
+    pub threads: usize,
+    /// Padded tokens of one batch.
+    pub batch_tokens: usize,
+    /// How often the supervisor has started an engine after its first.
+    pub restarts: u64,
+}
+
+/// What all connections share.
+struct Engine {
+    scheduler: Arc<Scheduler>,
+    credits: Arc<Semaphore>,
+    executable: Executable,
+    stop: Notify,
+    connections: AtomicU64,
+    started_at: u64,
+    restarts: u64,
+}
+
+/// Serves until the process is told to stop by SIGTERM or its executable is replaced.
+pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
+    raise_oom_score();
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let runtime = Runtime::new(&options.runtime, options.threads);
+    let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate);
+    let engine = Arc::new(Engine {
+        scheduler: Scheduler::start(models, options.batch_tokens, &options.directory)?,
+        credits: Arc::new(Semaphore::new(QUEUE_CREDITS)),
+        executable: Executable::current()?,
+        stop: Notify::new(),
+        connections: AtomicU64::new(0),
+        started_at: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros() as u64,
+        restarts: options.restarts,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(&engine, &options.directory));
+    // Answers of the last batches may still be on their way through the runtime.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = listen(&directory.join(SOCKET))?;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    tokio::spawn(connection::serve(stream, Arc::clone(engine)));
+                }
+                // Out of descriptors, most likely: callers wait in the backlog until some are free.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            _ = terminate.recv() => break,
+            () = engine.stop.notified() => break,
+        }
+    }
+    drop(listener);
+    let scheduler = Arc::clone(&engine.scheduler);
+    let drained = tokio::task::spawn_blocking(move || scheduler.drain(DRAIN));
+    drained.await.map_err(io::Error::other)?;
+    // The writers of answers that were just finished get their turn.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    Ok(())
+}
+
+/// A socket file of an earlier engine would make `bind` fail: a server that is stopped fast leaves it behind.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
+
+fn raise_oom_score() {
+    // Only a preference: without /proc the engine works as well.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
+}

@@ -1,0 +1,95 @@
+//! `embed`, `embed_query`, `token_count`.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use vector_embed_protocol::Purpose;
+
+use crate::client;
+use crate::error::Error;
+use crate::pg::settings;
+use crate::pg::text::Text;
+use crate::pg::vector::{TextArray, Vector, VectorArray};
+use crate::pg::warning;
+
+#[pg_extern(sql = false)]
+fn embed(text: Text<'_>) -> Result<Vector, ErrorReport> {
+    Ok(one(&text, &settings::default_model()?, Purpose::Document)?)
+}
+
+#[pg_extern(sql = false)]
+fn embed_with_model(text: Text<'_>, model: Text<'_>) -> Result<Vector, ErrorReport> {
+    Ok(one(&text, settings::checked(model.as_str())?, Purpose::Document)?)
+}
+
+#[pg_extern(sql = false)]
+fn embed_query(text: Text<'_>) -> Result<Vector, ErrorReport> {
+    Ok(one(&text, &settings::default_model()?, Purpose::Query)?)
+}
+
+#[pg_extern(sql = false)]
+fn embed_query_with_model(text: Text<'_>, model: Text<'_>) -> Result<Vector, ErrorReport> {
+    Ok(one(&text, settings::checked(model.as_str())?, Purpose::Query)?)
+}
+
+#[pg_extern(sql = false)]
+fn embed_array(texts: TextArray<'_>) -> Result<VectorArray, ErrorReport> {
+    Ok(many(texts, &settings::default_model()?)?)
+}
+
+#[pg_extern(sql = false)]
+fn embed_array_with_model(texts: TextArray<'_>, model: Text<'_>) -> Result<VectorArray, ErrorReport> {
+    Ok(many(texts, settings::checked(model.as_str())?)?)
+}
+
+#[pg_extern(sql = false)]
+fn token_count(text: Text<'_>) -> Result<i32, ErrorReport> {
+    Ok(count(&text, &settings::default_model()?)?)
+}
+
+#[pg_extern(sql = false)]
+fn token_count_with_model(text: Text<'_>, model: Text<'_>) -> Result<i32, ErrorReport> {
+    Ok(count(&text, settings::checked(model.as_str())?)?)
+}
+
+fn one(text: &Text<'_>, model: &str, purpose: Purpose) -> Result<Vector, Error> {
+    let mut vector = None;
+    let texts = std::slice::from_ref(text);
+    send(texts, model, purpose, &mut |_, numbers| {
+        vector = Some(Vector::from_le_bytes(numbers))
+    })?;
+    vector.ok_or_else(|| Error::Protocol("an answer without a vector".to_owned()))
+}
+
+fn many(texts: TextArray<'_>, model: &str) -> Result<VectorArray, Error> {
+    // NULL elements are not sent; `places` leads from a text that is back to its element.
+    let (places, present): (Vec<usize>, Vec<&Text<'_>>) = texts
+        .elements()
+        .iter()
+        .enumerate()
+        .filter_map(|(place, text)| Some((place, text.as_ref()?)))
+        .unzip();
+    let mut vectors = vec![None; texts.elements().len()];
+    if !present.is_empty() {
+        send(&present, model, Purpose::Document, &mut |position, numbers| {
+            vectors[places[position]] = Some(Vector::from_le_bytes(numbers));
+        })?;
+    }
+    Ok(VectorArray::like(texts, vectors))
+}
+
+fn send(
+    texts: &[impl AsRef<str>],
+    model: &str,
+    purpose: Purpose,
+    sink: &mut dyn FnMut(usize, &[u8]),
+) -> Result<(), Error> {
+    let truncated = client::embed(model, purpose, settings::overlong(), texts, sink)?;
+    if truncated > 0 {
+        warning::truncated(model);
+    }
+    Ok(())
+}
+
+fn count(text: &Text<'_>, model: &str) -> Result<i32, Error> {
+    Ok(client::token_count(model, text.as_str())? as i32)
+}

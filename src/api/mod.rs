@@ -1,0 +1,4 @@
+//! What SQL sees, one file a topic. The SQL declarations are in `sql/schema`.
+
+mod embed;
+mod status;

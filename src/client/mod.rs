@@ -1,0 +1,126 @@
+//! The client of the embedding engine: one kept connection for each backend.
+//!
+//! A call sends its texts in chunks, waits on the process's latch, and survives one crash of the engine: requests
+//! that were under way are sent again, marked so that the engine computes them apart from everybody else's. Only
+//! a text that ends the engine then is an error.
+
+mod connection;
+mod request;
+
+use std::cell::RefCell;
+
+use vector_embed_protocol::{EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
+
+use crate::error::Error;
+use connection::{Connection, Start};
+use request::{Ask, Exchange, Interrupted};
+
+/// How often a call is sent again because the engine went away under it through no fault of the call's texts.
+const MAX_RESENDS: usize = 20;
+
+thread_local! {
+    static KEPT: RefCell<Option<Connection>> = const { RefCell::new(None) };
+}
+
+/// Embeds `texts`; `sink` gets each vector, as little-endian `f32`, with the position of its text. Returns how many
+/// texts were cut to the model's limit.
+pub(crate) fn embed(
+    model: &str,
+    purpose: Purpose,
+    overlong: Overlong,
+    texts: &[impl AsRef<str>],
+    sink: &mut dyn FnMut(usize, &[u8]),
+) -> Result<usize, Error> {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let mut exchange = Exchange::new(
+        Ask::Embed {
+            model,
+            purpose,
+            overlong,
+        },
+        &texts,
+    )?;
+    run(&mut exchange, sink)?;
+    Ok(exchange.truncated())
+}
+
+/// Counts the tokens of `text`, special tokens and prompt included.
+pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
+    let texts = [text];
+    let mut exchange = Exchange::new(Ask::TokenCount { model }, &texts)?;
+    let mut count = 0;
+    run(&mut exchange, &mut |_, bytes| {
+        if let Ok(bytes) = bytes.try_into() {
+            count = u32::from_le_bytes(bytes);
+        }
+    })?;
+    Ok(count)
+}
+
+/// The installed models.
+pub(crate) fn models() -> Result<Vec<ModelInfo>, Error> {
+    let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
+    let models = connection.ask(&Request::Models { id: 1 }, |reply| match reply {
+        Reply::Models { models, .. } => Some(models),
+        _ => None,
+    })?;
+    keep(connection);
+    Ok(models)
+}
+
+/// The engine's counters, or `None` if no engine runs. Does not start one.
+pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
+    let Some(mut connection) = connect(Start::Never)? else {
+        return Ok(None);
+    };
+    let stats = connection.ask(&Request::Stats { id: 1 }, |reply| match reply {
+        Reply::Stats { stats, .. } => Some(*stats),
+        _ => None,
+    })?;
+    keep(connection);
+    Ok(Some(stats))
+}
+
+fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+    for _ in 0..MAX_RESENDS {
+        let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
+        match exchange.run(&mut connection, sink) {
+            Ok(()) => {
+                keep(connection);
+                return Ok(());
+            }
+            Err(Interrupted::Failed(error)) => return Err(error),
+            Err(Interrupted::EngineLost {
+                computing: Some(position),
+            }) => {
+                return Err(Error::Crashed {
+                    position: exchange.number_of(position),
+                });
+            }
+            Err(Interrupted::EngineLost { computing: None }) => exchange.isolate(),
+        }
+    }
+    Err(Error::Unavailable {
+        detail: format!("The engine ended {MAX_RESENDS} times during the call."),
+    })
+}
+
+/// The kept connection if it is still good, otherwise a new one. An error in mid-call, such as a cancel, drops
+/// the connection it used, which tells the engine to drop the work.
+fn connect(start: Start) -> Result<Option<Connection>, Error> {
+    match KEPT.take() {
+        Some(kept) if kept.is_idle() => Ok(Some(kept)),
+        _ => Connection::open(start),
+    }
+}
+
+fn keep(mut connection: Connection) {
+    connection.shrink();
+    KEPT.set(Some(connection));
+}
+
+fn gone() -> Error {
+    Error::Unavailable {
+        detail: "The engine ended.".to_owned(),
+    }
+}

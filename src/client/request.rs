@@ -1,0 +1,230 @@
+//! One call's texts on their way to the engine and back.
+
+use std::ops::Range;
+
+use vector_embed_protocol::{
+    EmbedRequest, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed, append_token_count,
+};
+
+use super::connection::{Connection, Lost};
+use crate::error::Error;
+
+/// Texts in one request. The engine sorts a request by length; more would not fill its batches better.
+const CHUNK_TEXTS: usize = 1024;
+/// Bytes in one request, a single longer text apart.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Requests under way at once: the next is queued in the engine while one is computed.
+const WINDOW: usize = 2;
+
+/// What is asked of the texts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ask<'a> {
+    Embed {
+        model: &'a str,
+        purpose: Purpose,
+        overlong: Overlong,
+    },
+    TokenCount {
+        model: &'a str,
+    },
+}
+
+/// Why an exchange stopped.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// The engine refused a text, or cannot be understood.
+    Failed(Error),
+    /// The engine ended. In an isolated exchange `computing` is the position of the text it was at.
+    EngineLost { computing: Option<usize> },
+}
+
+/// A call. After an interruption by a lost engine it can go on with a new connection; answered texts are not
+/// sent again.
+pub(super) struct Exchange<'a> {
+    ask: Ask<'a>,
+    texts: &'a [&'a str],
+    chunks: Vec<Chunk>,
+    isolated: bool,
+    truncated: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    texts: Range<usize>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unsent,
+    Sent,
+    Answered,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(ask: Ask<'a>, texts: &'a [&'a str]) -> Result<Self, Error> {
+        if let Some(text) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
+            return Err(Error::TextTooLong(text.len()));
+        }
+        Ok(Self {
+            ask,
+            texts,
+            chunks: chunks(texts),
+            isolated: false,
+            truncated: 0,
+        })
+    }
+
+    /// Texts that were cut to the model's limit.
+    pub(super) fn truncated(&self) -> usize {
+        self.truncated
+    }
+
+    /// Sends again what was under way, to be computed apart from other callers' texts.
+    pub(super) fn isolate(&mut self) {
+        self.isolated = true;
+        for chunk in &mut self.chunks {
+            if chunk.state == State::Sent {
+                chunk.state = State::Unsent;
+            }
+        }
+    }
+
+    /// A position as errors tell it: not at all where there is only one text.
+    pub(super) fn number_of(&self, position: usize) -> Option<usize> {
+        (self.texts.len() > 1).then_some(position)
+    }
+
+    /// Sends the texts and hands their answers to `sink`.
+    pub(super) fn run(
+        &mut self,
+        connection: &mut Connection,
+        sink: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), Interrupted> {
+        let mut computing = None;
+        loop {
+            self.send_more(connection);
+            if self.chunks.iter().all(|chunk| chunk.state == State::Answered) {
+                return Ok(());
+            }
+            let reply = connection.receive().map_err(|lost| match lost {
+                Lost::Closed => Interrupted::EngineLost { computing },
+                Lost::Malformed(problem) => Interrupted::Failed(Error::Protocol(problem)),
+            })?;
+            match reply {
+                Reply::Started { id, position } => {
+                    computing = Some(self.chunk(id)?.texts.start + position as usize);
+                }
+                Reply::Vectors(vectors) => {
+                    computing = None;
+                    self.truncated += vectors.truncated as usize;
+                    self.answer(vectors.id, vectors.iter(), sink)?;
+                }
+                Reply::TokenCounts { id, counts } => {
+                    let counts: Vec<[u8; 4]> = counts.iter().map(|count| count.to_le_bytes()).collect();
+                    self.answer(id, counts.iter().map(<[u8; 4]>::as_slice), sink)?;
+                }
+                Reply::Failure(failure) => {
+                    let position = match (failure.position, self.chunk(failure.id)) {
+                        (Some(position), Ok(chunk)) => self.number_of(chunk.texts.start + position as usize),
+                        _ => None,
+                    };
+                    return Err(Interrupted::Failed(Error::Engine { failure, position }));
+                }
+                Reply::Welcome { .. } | Reply::Models { .. } | Reply::Stats { .. } => {
+                    return Err(unexpected("an answer to another question"));
+                }
+            }
+        }
+    }
+
+    fn send_more(&mut self, connection: &mut Connection) {
+        let mut under_way = self
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.state == State::Sent)
+            .count();
+        for (id, chunk) in self.chunks.iter_mut().enumerate() {
+            if under_way == WINDOW {
+                return;
+            }
+            if chunk.state == State::Unsent {
+                let texts = &self.texts[chunk.texts.clone()];
+                connection.queue(|out| append(out, id as u32, self.ask, self.isolated, texts));
+                chunk.state = State::Sent;
+                under_way += 1;
+            }
+        }
+    }
+
+    fn answer<'b>(
+        &mut self,
+        id: u32,
+        values: impl ExactSizeIterator<Item = &'b [u8]>,
+        sink: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), Interrupted> {
+        let texts = self.chunk(id)?.texts.clone();
+        if values.len() != texts.len() {
+            return Err(unexpected("another number of answers than of texts"));
+        }
+        texts
+            .zip(values)
+            .for_each(|(position, value)| sink(position, value));
+        self.chunks[id as usize].state = State::Answered;
+        Ok(())
+    }
+
+    fn chunk(&self, id: u32) -> Result<&Chunk, Interrupted> {
+        self.chunks
+            .get(id as usize)
+            .filter(|chunk| chunk.state == State::Sent)
+            .ok_or_else(|| unexpected("an answer to no question"))
+    }
+}
+
+fn unexpected(what: &str) -> Interrupted {
+    Interrupted::Failed(Error::Protocol(what.to_owned()))
+}
+
+fn append(out: &mut Vec<u8>, id: u32, ask: Ask<'_>, isolated: bool, texts: &[&str]) {
+    match ask {
+        Ask::TokenCount { model } => append_token_count(out, id, model, texts),
+        Ask::Embed {
+            model,
+            purpose,
+            overlong,
+        } => {
+            let request = EmbedRequest {
+                id,
+                isolated,
+                purpose,
+                overlong,
+                model,
+                texts: Texts::default(),
+            };
+            append_embed(out, &request, texts);
+        }
+    }
+}
+
+/// Cuts the texts into runs that each make one request.
+fn chunks(texts: &[&str]) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let mut bytes = 0;
+    for (position, text) in texts.iter().enumerate() {
+        match chunks.last_mut() {
+            Some(chunk) if chunk.texts.len() < CHUNK_TEXTS && bytes + text.len() <= CHUNK_BYTES => {
+                chunk.texts.end = position + 1;
+                bytes += text.len();
+            }
+            _ => {
+                chunks.push(Chunk {
+                    texts: position..position + 1,
+                    state: State::Unsent,
+                });
+                bytes = text.len();
+            }
+        }
+    }
+    chunks
+}

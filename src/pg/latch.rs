@@ -1,0 +1,51 @@
+//! Waiting as PostgreSQL waits: cancel, termination and statement_timeout take effect at once.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use pgrx::pg_sys;
+
+/// What to wait for on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Readable,
+    ReadableOrWritable,
+}
+
+/// Waits until the socket is ready or the process's latch is set.
+///
+/// Raises what is pending (a cancel, a timeout, a termination) and ends the process when the postmaster dies.
+pub(crate) fn wait_for_socket(socket: BorrowedFd<'_>, direction: Direction) {
+    let events = match direction {
+        Direction::Readable => pg_sys::WL_SOCKET_READABLE,
+        Direction::ReadableOrWritable => pg_sys::WL_SOCKET_READABLE | pg_sys::WL_SOCKET_WRITEABLE,
+    };
+    wait(events, socket.as_raw_fd(), -1);
+}
+
+/// Waits for at most `time`, or until the process's latch is set. Raises what is pending.
+pub(crate) fn sleep(time: Duration) {
+    wait(
+        pg_sys::WL_TIMEOUT,
+        pg_sys::PGINVALID_SOCKET,
+        time.as_millis().max(1) as i64,
+    );
+}
+
+fn wait(events: u32, socket: i32, milliseconds: i64) {
+    let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: MyLatch is valid for the life of the process, and an open socket or none is passed.
+    unsafe {
+        let woken = pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket,
+            milliseconds as _,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        if woken as u32 & pg_sys::WL_LATCH_SET != 0 {
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+    }
+    pgrx::check_for_interrupts!();
+}

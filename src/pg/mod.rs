@@ -1,0 +1,18 @@
+//! Safe wrappers over what PostgreSQL offers in C.
+
+pub(crate) mod background;
+pub(crate) mod descriptor;
+pub(crate) mod latch;
+pub(crate) mod paths;
+pub(crate) mod runtime_dir;
+pub(crate) mod settings;
+pub(crate) mod text;
+pub(crate) mod vector;
+pub(crate) mod warning;
+
+/// Keeps Rust from taking a backtrace for every ERROR, which would go to the client as DETAIL and cost 100 ms
+/// the first time. The server's environment is not ours to rely on.
+pub(crate) fn no_backtraces() {
+    // SAFETY: PostgreSQL processes have one thread, so nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var("RUST_BACKTRACE") };
+}

@@ -1,0 +1,84 @@
+//! The runtime directory, where backends, supervisor and engine meet.
+//!
+//! PostgreSQL processes work in the data directory, so the path is relative. Base backups, checksums and
+//! pg_rewind leave directories of this prefix alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Error;
+
+/// The directory.
+pub(crate) const PATH: &str = "base/pgsql_tmp_vector_embed";
+/// The engine's socket in it.
+pub(crate) const SOCKET: &str = "base/pgsql_tmp_vector_embed/engine.sock";
+/// Why the engine could not be started the last time, for those who wait for it.
+const FAILURE: &str = "base/pgsql_tmp_vector_embed/start_failure";
+
+/// A lock file in the directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lock {
+    /// Held by the supervisor as long as it lives.
+    Supervisor,
+    /// Held by the backend that starts one.
+    Starting,
+}
+
+/// A lock that ends with this value, or with the process.
+#[derive(Debug)]
+pub(crate) struct Locked(#[expect(dead_code, reason = "the lock lives as long as the descriptor")] File);
+
+impl Lock {
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_take(self) -> Result<Option<Locked>, Error> {
+        let name = match self {
+            Self::Supervisor => "supervisor.lock",
+            Self::Starting => "starting.lock",
+        };
+        let path = Path::new(PATH).join(name);
+        let open = || {
+            let create = DirBuilder::new().mode(0o700).create(PATH);
+            match create {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+        };
+        let failed = |error: io::Error| Error::RuntimeDirectory {
+            path: path.display().to_string(),
+            error,
+        };
+        let file = open().map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Locked(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+/// Notes why the engine could not be started.
+pub(crate) fn note_failure(reason: &str) {
+    // Appears whole, for readers who look at the wrong moment. Nobody to tell if it fails: the log has it too.
+    let partial = PathBuf::from(format!("{FAILURE}.new"));
+    let _ = fs::write(&partial, reason).and_then(|()| fs::rename(&partial, FAILURE));
+}
+
+/// The last failure noted since `time`.
+pub(crate) fn failure_since(time: SystemTime) -> Option<String> {
+    let modified = fs::metadata(FAILURE).and_then(|meta| meta.modified()).ok()?;
+    if modified < time {
+        return None;
+    }
+    fs::read_to_string(FAILURE).ok()
+}

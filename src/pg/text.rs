@@ -1,0 +1,84 @@
+//! Text arguments as UTF-8, whatever the server's encoding.
+
+use std::borrow::Cow;
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::pg_sys;
+
+use crate::error::Error;
+
+/// A `text` argument, detoasted and in UTF-8. Borrows from the argument where nothing had to be converted.
+#[derive(Debug)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> Text<'a> {
+    /// # Safety
+    ///
+    /// `datum` must be a `text` that is not NULL and lives as long as `'a`, as must the current memory context.
+    pub(super) unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Self, Error> {
+        // SAFETY: a text datum points to a varlena, and the detoasted one is valid for its stated length.
+        let bytes: &'a [u8] = unsafe {
+            let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+            let data = pgrx::varlena::vardata_any(varlena).cast::<u8>();
+            std::slice::from_raw_parts(data, pgrx::varlena::varsize_any_exhdr(varlena))
+        };
+        // SAFETY: reads a setting of the process.
+        let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+        match encoding {
+            // SQL_ASCII promises nothing of its bytes; for UTF8 the server has checked them already, and this
+            // check costs next to nothing.
+            pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => std::str::from_utf8(bytes)
+                .map(|text| Self(Cow::Borrowed(text)))
+                .map_err(|_| Error::NotUtf8),
+            _ => Ok(Self(Cow::Owned(convert(bytes, encoding)))),
+        }
+    }
+}
+
+/// Converts from the server's encoding; raises PostgreSQL's own error for characters that UTF-8 does not have.
+fn convert(bytes: &[u8], encoding: u32) -> String {
+    // SAFETY: the function reads `len` bytes, and returns either its argument or a palloc'd string with NUL.
+    unsafe {
+        let source = bytes.as_ptr().cast_mut();
+        let result = pg_sys::pg_do_encoding_conversion(
+            source,
+            bytes.len() as i32,
+            encoding as i32,
+            pg_sys::pg_enc::PG_UTF8 as i32,
+        );
+        if result == source {
+            return String::from_utf8_lossy(bytes).into_owned();
+        }
+        let text = std::ffi::CStr::from_ptr(result.cast())
+            .to_string_lossy()
+            .into_owned();
+        pg_sys::pfree(result.cast());
+        text
+    }
+}
+
+// SAFETY: the argument's datum is read as what the SQL declaration says, `text`.
+unsafe impl<'fcx> ArgAbi<'fcx> for Text<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the functions are STRICT, so the argument is not NULL; it lives as long as the call.
+        let text = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }
+            .map(|datum| unsafe { Self::from_datum(datum) });
+        match text {
+            Some(Ok(text)) => text,
+            Some(Err(error)) => error.raise(),
+            None => unreachable!("a STRICT function is not called with NULL"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Planning of calls to `embed`.
+
+mod once;
