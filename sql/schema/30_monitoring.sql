@@ -1,0 +1,59 @@
+CREATE FUNCTION vector_embed.models(
+    OUT name text, OUT dimensions integer, OUT max_tokens integer, OUT pooling text, OUT normalized boolean,
+    OUT document_prompt text, OUT query_prompt text, OUT format text, OUT bytes bigint, OUT hash text,
+    OUT loaded boolean, OUT problem text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'models_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION vector_embed.models() IS 'the function behind the view vector_embed.models';
+
+CREATE VIEW vector_embed.models AS
+    SELECT name, dimensions, max_tokens, pooling, normalized, document_prompt, query_prompt, format, bytes, hash,
+           loaded, problem
+    FROM vector_embed.models();
+COMMENT ON VIEW vector_embed.models IS 'the installed models; starts the engine if it does not run';
+COMMENT ON COLUMN vector_embed.models.name IS 'name by which embed() knows the model';
+COMMENT ON COLUMN vector_embed.models.dimensions IS 'length of its vectors; NULL where only loading it tells';
+COMMENT ON COLUMN vector_embed.models.max_tokens IS 'tokens it takes of a text, special tokens and prompt included';
+COMMENT ON COLUMN vector_embed.models.pooling IS 'how token vectors become one: mean, cls, max, lasttoken, mean_sqrt_len_tokens';
+COMMENT ON COLUMN vector_embed.models.normalized IS 'whether vectors are brought to unit length';
+COMMENT ON COLUMN vector_embed.models.document_prompt IS 'prompt that embed() puts before a text';
+COMMENT ON COLUMN vector_embed.models.query_prompt IS 'prompt that embed_query() puts before a text';
+COMMENT ON COLUMN vector_embed.models.format IS 'safetensors or onnx';
+COMMENT ON COLUMN vector_embed.models.bytes IS 'size of the files that decide the vectors';
+COMMENT ON COLUMN vector_embed.models.hash IS 'SHA-256 over those files; equal hashes mean equal vectors';
+COMMENT ON COLUMN vector_embed.models.loaded IS 'whether the engine holds the model in memory';
+COMMENT ON COLUMN vector_embed.models.problem IS 'why the model cannot be used, or NULL';
+GRANT SELECT ON vector_embed.models TO PUBLIC;
+
+CREATE FUNCTION vector_embed.stat_engine(
+    OUT pid integer, OUT started_at_micros bigint, OUT restarts bigint, OUT resident_bytes bigint,
+    OUT threads integer, OUT connections integer, OUT queued_texts bigint, OUT requests bigint, OUT texts bigint,
+    OUT batches bigint, OUT tokens bigint, OUT padded_tokens bigint, OUT compute_micros bigint,
+    OUT truncated bigint, OUT cancelled bigint, OUT errors bigint)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'stat_engine_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL SAFE COST 100 ROWS 1;
+COMMENT ON FUNCTION vector_embed.stat_engine() IS 'the function behind the view vector_embed.stat_engine';
+
+CREATE VIEW vector_embed.stat_engine AS
+    SELECT pid, pg_catalog.to_timestamp(started_at_micros / 1e6) AS started_at, restarts, resident_bytes, threads,
+           connections, queued_texts, requests, texts, batches, tokens, padded_tokens,
+           compute_micros / 1e3::double precision AS compute_time, truncated, cancelled, errors
+    FROM vector_embed.stat_engine();
+COMMENT ON VIEW vector_embed.stat_engine IS 'the embedding engine since it started; no row if none runs';
+COMMENT ON COLUMN vector_embed.stat_engine.pid IS 'process id';
+COMMENT ON COLUMN vector_embed.stat_engine.started_at IS 'start of the process; counters begin at zero then';
+COMMENT ON COLUMN vector_embed.stat_engine.restarts IS 'how often the supervisor has started an engine after its first';
+COMMENT ON COLUMN vector_embed.stat_engine.resident_bytes IS 'resident memory';
+COMMENT ON COLUMN vector_embed.stat_engine.threads IS 'threads that compute one batch';
+COMMENT ON COLUMN vector_embed.stat_engine.connections IS 'connections open, the one that asks included';
+COMMENT ON COLUMN vector_embed.stat_engine.queued_texts IS 'texts that wait';
+COMMENT ON COLUMN vector_embed.stat_engine.requests IS 'requests to embed, of one text or many';
+COMMENT ON COLUMN vector_embed.stat_engine.texts IS 'texts embedded';
+COMMENT ON COLUMN vector_embed.stat_engine.batches IS 'batches computed';
+COMMENT ON COLUMN vector_embed.stat_engine.tokens IS 'tokens computed';
+COMMENT ON COLUMN vector_embed.stat_engine.padded_tokens IS 'tokens computed, padding included';
+COMMENT ON COLUMN vector_embed.stat_engine.compute_time IS 'time the model computed, in milliseconds';
+COMMENT ON COLUMN vector_embed.stat_engine.truncated IS 'texts cut to the limit of their model';
+COMMENT ON COLUMN vector_embed.stat_engine.cancelled IS 'texts dropped because their caller went away';
+COMMENT ON COLUMN vector_embed.stat_engine.errors IS 'requests that failed';
+GRANT SELECT ON vector_embed.stat_engine TO PUBLIC;
