@@ -1,0 +1,53 @@
+# One door to everything a developer, a packager or CI does here. Each target is a script of the same name.
+#
+# Variables, on the command line or in the environment (their defaults stand in scripts/lib.sh):
+#   PG                   PostgreSQL major that is built and tested (15)
+#   PG_CONFIG            server that install and installcheck serve (pg_config on PATH); demo, check and bench
+#                        use a private copy of the system's server and never touch the original
+#   DESTDIR              staging folder of install
+#   VECTOR_EMBED_CACHE   downloads and build products (~/.cache/vector_embed)
+#   VECTOR_EMBED_PREFIX  private server copies and throwaway clusters (/var/tmp/vector_embed-UID)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e lint \
+        installcheck bench golden clean
+
+help:	## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:	## install what is missing: Debian packages (root only), ONNX Runtime, the model, pgvector's source
+	@scripts/setup
+
+build: setup	## compile the extension and the engine (release)
+	@scripts/build
+
+install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONNX Runtime, model (DESTDIR)
+	@scripts/download onnxruntime model
+	@scripts/build
+	@scripts/install
+
+demo:	## 2,000 real short texts embedded, indexed and searched on a throwaway cluster (KEEP=1 keeps it)
+	@scripts/demo
+
+check:	## everything that must pass; what CI runs
+	@scripts/check
+
+# One phase of check, with the preparations it needs.
+check-lint check-unit check-install check-sql check-e2e:
+	@scripts/check $(@:check-%=%)
+
+lint: setup	## cargo fmt --check and clippy, warnings denied
+	@scripts/lint
+
+installcheck:	## SQL regression tests against the running, installed server (PG_CONFIG, PGHOST, PGPORT, PGUSER)
+	@scripts/regress
+
+bench:	## the measurements of benches/
+	@scripts/bench
+
+golden:	## make the golden vectors anew with sentence-transformers (a 6 GB environment)
+	@scripts/golden
+
+clean:	## remove build products, the private server copy and its clusters; downloads stay
+	@scripts/clean
