@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use vector_embed_engine::compute::{LoadedModel, Runtime, load};
-use vector_embed_engine::model::{Catalog, ModelSettings, Weights, model_hash};
+use crate::compute::{LoadedModel, Runtime, load};
+use crate::model::{Catalog, ModelSettings, Weights, model_hash};
 use vector_embed_protocol::Purpose;
 
 use super::{Places, explain, places, print};

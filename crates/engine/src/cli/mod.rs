@@ -7,11 +7,11 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::compute::{Decorate, Runtime, load};
+use crate::error::Error;
+use crate::model::{self, Added, Catalog, ModelSettings, model_hash};
+use crate::serve;
 use clap::{Args, Parser, Subcommand};
-use vector_embed_engine::compute::{Runtime, load};
-use vector_embed_engine::error::Error;
-use vector_embed_engine::model::{self, Added, Catalog, ModelSettings, model_hash};
-use vector_embed_engine::serve;
 use vector_embed_protocol::Purpose;
 
 /// Computes text embeddings for PostgreSQL.
@@ -91,9 +91,10 @@ struct Places {
     runtime: Option<PathBuf>,
 }
 
-/// Runs the command line and reports a failure on standard error.
-pub(crate) fn run() -> ExitCode {
-    match execute(Cli::parse().command) {
+/// Runs the command line and reports a failure on standard error. `decorate` is put around the models that are
+/// served.
+pub fn run(decorate: Decorate) -> ExitCode {
+    match execute(Cli::parse().command, decorate) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("vector_embed_engine: {message}");
@@ -102,7 +103,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> Result<(), String> {
+fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
     match command {
         Command::Serve {
             directory,
@@ -120,7 +121,7 @@ fn execute(command: Command) -> Result<(), String> {
                 batch_tokens,
                 restarts,
             };
-            serve::run(&options, std::convert::identity).map_err(|error| error.to_string())
+            serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),
         Command::Model(ModelCommand::Add { dir, name, places }) => add(&dir, name, &places),

@@ -15,6 +15,7 @@ mod ready;
 mod runner;
 mod suspects;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -69,9 +70,13 @@ impl Scheduler {
             ("runner", Self::run_batches as fn(&Self)),
         ] {
             let scheduler = Arc::clone(&scheduler);
-            thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || run(&scheduler))?;
+            thread::Builder::new().name(name.to_owned()).spawn(move || {
+                // A request that kills one of the two threads would leave all others waiting: a crash is better,
+                // the supervisor knows what to do about it.
+                if catch_unwind(AssertUnwindSafe(|| run(&scheduler))).is_err() {
+                    std::process::abort();
+                }
+            })?;
         }
         Ok(scheduler)
     }

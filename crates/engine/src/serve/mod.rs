@@ -23,8 +23,8 @@ use retire::Executable;
 /// File name of the socket in the runtime directory.
 pub const SOCKET: &str = "engine.sock";
 
-/// What requests that are not answered yet may hold, in KiB of frames plus one for each text. Connections whose
-/// requests do not fit are not read from until they do.
+/// What requests that are not answered yet may hold, in KiB of frames. Connections whose requests do not fit are
+/// not read from until they do.
 const QUEUE_CREDITS: usize = 256 << 10;
 
 /// How long requests under way may take when the engine is asked to stop.
