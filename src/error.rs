@@ -10,7 +10,7 @@ use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 pub(crate) enum Error {
     #[error("invalid model name: \"{0}\"")]
     ModelName(String),
-    #[error("text is not valid in encoding \"UTF8\"")]
+    #[error("invalid byte sequence for encoding \"UTF8\"")]
     NotUtf8,
     #[error("text of {0} bytes is too long to embed")]
     TextTooLong(usize),
@@ -94,6 +94,14 @@ impl Error {
         }
     }
 
+    /// The same error with the position of the text at fault, if it tells one, changed.
+    pub(crate) fn map_position(mut self, map: impl FnOnce(usize) -> usize) -> Self {
+        if let Self::Crashed { position } | Self::Engine { position, .. } = &mut self {
+            *position = position.map(map);
+        }
+        self
+    }
+
     /// Raises the error.
     pub(crate) fn raise(self) -> ! {
         self.report().report(pgrx::PgLogLevel::ERROR);
@@ -119,7 +127,7 @@ impl From<Error> for ErrorReport {
     }
 }
 
-/// People count array elements from 1.
+/// SQL counts array elements from 1.
 fn at_position(position: usize) -> String {
-    format!("The text at fault is number {} of those sent.", position + 1)
+    format!("The text at fault is element {} of the array.", position + 1)
 }

@@ -72,7 +72,8 @@ fn many(texts: TextArray<'_>, model: &str) -> Result<VectorArray, Error> {
     if !present.is_empty() {
         send(&present, model, Purpose::Document, &mut |position, numbers| {
             vectors[places[position]] = Some(Vector::from_le_bytes(numbers));
-        })?;
+        })
+        .map_err(|error| error.map_position(|position| places[position]))?;
     }
     Ok(VectorArray::like(texts, vectors))
 }

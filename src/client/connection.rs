@@ -110,22 +110,23 @@ impl Connection {
         }
     }
 
-    /// Sends one request and takes what `expected` finds in its answer.
+    /// Sends one request and takes what `expected` finds in its answer; `None` if the engine ended.
     pub(super) fn ask<T>(
         &mut self,
         request: &Request<'_>,
         expected: impl FnOnce(Reply<'_>) -> Option<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<Option<T>, Error> {
         self.queue(|out| request.append(out));
         match self.receive() {
             Ok(Reply::Failure(failure)) => Err(Error::Engine {
                 failure,
                 position: None,
             }),
-            Ok(reply) => {
-                expected(reply).ok_or_else(|| Error::Protocol("another answer than expected".to_owned()))
-            }
-            Err(Lost::Closed) => Err(super::gone()),
+            Ok(reply) => match expected(reply) {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(Error::Protocol("another answer than expected".to_owned())),
+            },
+            Err(Lost::Closed) => Ok(None),
             Err(Lost::Malformed(problem)) => Err(Error::Protocol(problem)),
         }
     }

@@ -59,26 +59,38 @@ pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
 
 /// The installed models.
 pub(crate) fn models() -> Result<Vec<ModelInfo>, Error> {
-    let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
-    let models = connection.ask(&Request::Models { id: 1 }, |reply| match reply {
+    let models = ask(Start::IfNeeded, &Request::Models { id: 1 }, |reply| match reply {
         Reply::Models { models, .. } => Some(models),
         _ => None,
     })?;
-    keep(connection);
-    Ok(models)
+    models.ok_or_else(gone)
 }
 
 /// The engine's counters, or `None` if no engine runs. Does not start one.
 pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
-    let Some(mut connection) = connect(Start::Never)? else {
-        return Ok(None);
-    };
-    let stats = connection.ask(&Request::Stats { id: 1 }, |reply| match reply {
+    ask(Start::Never, &Request::Stats { id: 1 }, |reply| match reply {
         Reply::Stats { stats, .. } => Some(*stats),
         _ => None,
-    })?;
-    keep(connection);
-    Ok(Some(stats))
+    })
+}
+
+/// Asks about the engine itself. An engine that ends meanwhile is not the question's fault, so its successor is
+/// asked; `None` if there is none.
+fn ask<T>(
+    start: Start,
+    request: &Request<'_>,
+    expected: impl Fn(Reply<'_>) -> Option<T>,
+) -> Result<Option<T>, Error> {
+    for _ in 0..MAX_RESENDS {
+        let Some(mut connection) = connect(start)? else {
+            return Ok(None);
+        };
+        if let Some(answer) = connection.ask(request, &expected)? {
+            keep(connection);
+            return Ok(Some(answer));
+        }
+    }
+    Ok(None)
 }
 
 fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
@@ -94,7 +106,7 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
                 computing: Some(position),
             }) => {
                 return Err(Error::Crashed {
-                    position: exchange.number_of(position),
+                    position: exchange.told(position),
                 });
             }
             Err(Interrupted::EngineLost { computing: None }) => exchange.isolate(),

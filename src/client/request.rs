@@ -91,7 +91,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A position as errors tell it: not at all where there is only one text.
-    pub(super) fn number_of(&self, position: usize) -> Option<usize> {
+    pub(super) fn told(&self, position: usize) -> Option<usize> {
         (self.texts.len() > 1).then_some(position)
     }
 
@@ -126,7 +126,7 @@ impl<'a> Exchange<'a> {
                 }
                 Reply::Failure(failure) => {
                     let position = match (failure.position, self.chunk(failure.id)) {
-                        (Some(position), Ok(chunk)) => self.number_of(chunk.texts.start + position as usize),
+                        (Some(position), Ok(chunk)) => self.told(chunk.texts.start + position as usize),
                         _ => None,
                     };
                     return Err(Interrupted::Failed(Error::Engine { failure, position }));

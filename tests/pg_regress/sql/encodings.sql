@@ -1,0 +1,29 @@
+-- The model sees the same characters whatever the server's encoding.
+\set SHOW_CONTEXT never
+SELECT embed('grün')::text AS in_utf8 \gset
+CREATE DATABASE regress_embed_latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
+CREATE DATABASE regress_embed_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
+
+\c regress_embed_latin1
+SET client_encoding = 'UTF8';
+SET client_min_messages = warning;
+CREATE EXTENSION vector_embed CASCADE;
+RESET client_min_messages;
+SELECT octet_length('grün') AS bytes, embed('grün')::text = :'in_utf8' AS same;
+SELECT (embed(ARRAY['grün']))[1]::text = :'in_utf8' AS same;
+
+-- SQL_ASCII promises nothing of its bytes: UTF-8 is taken, anything else refused.
+\c regress_embed_ascii
+SET client_encoding = 'UTF8';
+SET client_min_messages = warning;
+CREATE EXTENSION vector_embed CASCADE;
+RESET client_min_messages;
+SELECT embed('grün')::text = :'in_utf8' AS same;
+SELECT embed(E'gr\xfcn');
+\echo :SQLSTATE
+SELECT embed(ARRAY['fine', E'gr\xfcn']);
+SELECT vector_dims(embed('hello'));
+
+\c contrib_regression
+DROP DATABASE regress_embed_latin1;
+DROP DATABASE regress_embed_ascii;

@@ -1,0 +1,58 @@
+-- Who may set what, and what is refused.
+\set SHOW_CONTEXT never
+SET vector_embed.default_model = 'no-such-model';
+SELECT embed('hello');
+\echo :SQLSTATE
+SELECT vector_dims(embed('hello', 'all-MiniLM-L6-v2'));
+SET vector_embed.default_model = '../etc';
+SELECT embed('hello');
+\echo :SQLSTATE
+RESET vector_embed.default_model;
+SELECT vector_dims(embed('hello'));
+
+-- Overlong texts are cut and warned of once in a statement, or refused.
+SELECT count(embed(repeat('word ', 300) || i)) FROM generate_series(1, 3) i;
+SET vector_embed.overlong_text = error;
+SELECT embed(repeat('word ', 300));
+\echo :SQLSTATE
+SELECT embed(ARRAY['short', NULL, repeat('word ', 300)]);
+\echo :SQLSTATE
+SELECT embed('short') IS NOT NULL;
+SET vector_embed.overlong_text = 'chunk';
+\echo :SQLSTATE
+RESET vector_embed.overlong_text;
+
+-- One engine serves everybody, so a session does not set it up.
+SET vector_embed.threads = 1;
+\echo :SQLSTATE
+SET vector_embed.batch_tokens = 64;
+SET vector_embed.model_path = '/tmp';
+SET vector_embed.no_such_setting = 1;
+\echo :SQLSTATE
+
+-- They take effect by a reload; the sessions notice nothing but another engine.
+SELECT pid AS old_pid, threads AS old_threads FROM vector_embed.stat_engine \gset
+ALTER SYSTEM SET vector_embed.threads = 3;
+SELECT pg_reload_conf();
+DO $$
+BEGIN
+    FOR i IN 1..1000 LOOP
+        PERFORM embed('hello ' || i);
+        EXIT WHEN (SELECT threads FROM vector_embed.stat_engine) = 3;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+$$;
+SELECT threads, pid <> :old_pid AS another, restarts > 0 AS restarted FROM vector_embed.stat_engine;
+ALTER SYSTEM RESET vector_embed.threads;
+SELECT pg_reload_conf();
+DO $$
+BEGIN
+    FOR i IN 1..1000 LOOP
+        PERFORM embed('hello ' || i);
+        EXIT WHEN (SELECT threads FROM vector_embed.stat_engine) <> 3;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+$$;
+SELECT threads = :old_threads AS as_before FROM vector_embed.stat_engine;
