@@ -1,57 +1,56 @@
 //! `embed`, `embed_query`, `token_count`.
 
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
 use crate::client;
-use crate::error::Error;
-use crate::pg::settings;
+use crate::error::{Error, OrRaise};
+use crate::pg::settings::{Model, overlong};
 use crate::pg::text::Text;
 use crate::pg::vector::{TextArray, Vector, VectorArray};
 use crate::pg::warning;
 
 #[pg_extern(sql = false)]
-fn embed(text: Text<'_>) -> Result<Vector, ErrorReport> {
-    Ok(one(&text, &settings::default_model()?, Purpose::Document)?)
+fn embed(text: Text<'_>) -> Vector {
+    one(&text, Model::Default, Purpose::Document).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embed_with_model(text: Text<'_>, model: Text<'_>) -> Result<Vector, ErrorReport> {
-    Ok(one(&text, settings::checked(model.as_str())?, Purpose::Document)?)
+fn embed_with_model(text: Text<'_>, model: Text<'_>) -> Vector {
+    one(&text, Model::Named(model.as_str()), Purpose::Document).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embed_query(text: Text<'_>) -> Result<Vector, ErrorReport> {
-    Ok(one(&text, &settings::default_model()?, Purpose::Query)?)
+fn embed_query(text: Text<'_>) -> Vector {
+    one(&text, Model::Default, Purpose::Query).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embed_query_with_model(text: Text<'_>, model: Text<'_>) -> Result<Vector, ErrorReport> {
-    Ok(one(&text, settings::checked(model.as_str())?, Purpose::Query)?)
+fn embed_query_with_model(text: Text<'_>, model: Text<'_>) -> Vector {
+    one(&text, Model::Named(model.as_str()), Purpose::Query).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embed_array(texts: TextArray<'_>) -> Result<VectorArray, ErrorReport> {
-    Ok(many(texts, &settings::default_model()?)?)
+fn embed_array(texts: TextArray<'_>) -> VectorArray {
+    many(texts, Model::Default).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn embed_array_with_model(texts: TextArray<'_>, model: Text<'_>) -> Result<VectorArray, ErrorReport> {
-    Ok(many(texts, settings::checked(model.as_str())?)?)
+fn embed_array_with_model(texts: TextArray<'_>, model: Text<'_>) -> VectorArray {
+    many(texts, Model::Named(model.as_str())).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn token_count(text: Text<'_>) -> Result<i32, ErrorReport> {
-    Ok(count(&text, &settings::default_model()?)?)
+fn token_count(text: Text<'_>) -> i32 {
+    count(&text, Model::Default).or_raise()
 }
 
 #[pg_extern(sql = false)]
-fn token_count_with_model(text: Text<'_>, model: Text<'_>) -> Result<i32, ErrorReport> {
-    Ok(count(&text, settings::checked(model.as_str())?)?)
+fn token_count_with_model(text: Text<'_>, model: Text<'_>) -> i32 {
+    count(&text, Model::Named(model.as_str())).or_raise()
 }
 
-fn one(text: &Text<'_>, model: &str, purpose: Purpose) -> Result<Vector, Error> {
+fn one(text: &Text<'_>, model: Model<'_>, purpose: Purpose) -> Result<Vector, Error> {
     let mut vector = None;
     let texts = std::slice::from_ref(text);
     send(texts, model, purpose, &mut |_, numbers| {
@@ -60,7 +59,7 @@ fn one(text: &Text<'_>, model: &str, purpose: Purpose) -> Result<Vector, Error> 
     vector.ok_or_else(|| Error::Protocol("an answer without a vector".to_owned()))
 }
 
-fn many(texts: TextArray<'_>, model: &str) -> Result<VectorArray, Error> {
+fn many(texts: TextArray<'_>, model: Model<'_>) -> Result<VectorArray, Error> {
     // NULL elements are not sent; `places` leads from a text that is back to its element.
     let (places, present): (Vec<usize>, Vec<&Text<'_>>) = texts
         .elements()
@@ -80,17 +79,18 @@ fn many(texts: TextArray<'_>, model: &str) -> Result<VectorArray, Error> {
 
 fn send(
     texts: &[impl AsRef<str>],
-    model: &str,
+    model: Model<'_>,
     purpose: Purpose,
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<(), Error> {
-    let truncated = client::embed(model, purpose, settings::overlong(), texts, sink)?;
+    let model = model.name()?;
+    let truncated = client::embed(&model, purpose, overlong(), texts, sink)?;
     if truncated > 0 {
-        warning::truncated(model);
+        warning::truncated(&model);
     }
     Ok(())
 }
 
-fn count(text: &Text<'_>, model: &str) -> Result<i32, Error> {
-    Ok(client::token_count(model, text.as_str())? as i32)
+fn count(text: &Text<'_>, model: Model<'_>) -> Result<i32, Error> {
+    Ok(client::token_count(&model.name()?, text.as_str())? as i32)
 }

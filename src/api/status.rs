@@ -1,9 +1,9 @@
 //! The functions behind the views `vector_embed.models` and `vector_embed.stat_engine`.
 
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::client;
+use crate::error::OrRaise;
 
 type Models = TableIterator<
     'static,
@@ -24,9 +24,9 @@ type Models = TableIterator<
 >;
 
 #[pg_extern(sql = false)]
-fn models() -> Result<Models, ErrorReport> {
-    let models = client::models()?;
-    Ok(TableIterator::new(models.into_iter().map(|model| {
+fn models() -> Models {
+    let models = client::models().or_raise();
+    TableIterator::new(models.into_iter().map(|model| {
         let usable = model.problem.is_empty();
         (
             model.name,
@@ -42,7 +42,7 @@ fn models() -> Result<Models, ErrorReport> {
             model.loaded,
             (!usable).then_some(model.problem),
         )
-    })))
+    }))
 }
 
 type EngineRow = TableIterator<
@@ -68,9 +68,9 @@ type EngineRow = TableIterator<
 >;
 
 #[pg_extern(sql = false)]
-fn stat_engine() -> Result<EngineRow, ErrorReport> {
-    let stats = client::stats()?;
-    Ok(TableIterator::new(stats.into_iter().map(|stats| {
+fn stat_engine() -> EngineRow {
+    let stats = client::stats().or_raise();
+    TableIterator::new(stats.into_iter().map(|stats| {
         (
             stats.pid as i32,
             stats.started_at as i64,
@@ -89,5 +89,5 @@ fn stat_engine() -> Result<EngineRow, ErrorReport> {
             stats.cancelled as i64,
             stats.errors as i64,
         )
-    })))
+    }))
 }

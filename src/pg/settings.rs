@@ -1,5 +1,6 @@
 //! The settings `vector_embed.*`.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -94,18 +95,32 @@ fn reserve_prefix() {
     }
 }
 
-/// The model for calls that name none.
-pub(crate) fn default_model() -> Result<String, Error> {
-    let name = DEFAULT_MODEL.get().unwrap_or_default();
-    checked(&name.to_string_lossy()).map(str::to_owned)
+/// The model of a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Model<'a> {
+    /// That of `vector_embed.default_model`.
+    Default,
+    Named(&'a str),
 }
 
-/// `name` if it may name a model.
-pub(crate) fn checked(name: &str) -> Result<&str, Error> {
-    if is_model_name(name) {
-        Ok(name)
-    } else {
-        Err(Error::ModelName(name.to_owned()))
+impl<'a> Model<'a> {
+    /// The model's name, if it may be one.
+    pub(crate) fn name(self) -> Result<Cow<'a, str>, Error> {
+        let name = match self {
+            Self::Named(name) => Cow::Borrowed(name),
+            Self::Default => Cow::Owned(
+                DEFAULT_MODEL
+                    .get()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            ),
+        };
+        if is_model_name(&name) {
+            Ok(name)
+        } else {
+            Err(Error::ModelName(name.into_owned()))
+        }
     }
 }
 

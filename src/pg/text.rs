@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
-use crate::error::Error;
+use crate::error::{Error, OrRaise};
 
 /// A `text` argument, detoasted and in UTF-8. Borrows from the argument where nothing had to be converted.
 #[derive(Debug)]
@@ -75,10 +75,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Text<'fcx> {
         // SAFETY: the functions are STRICT, so the argument is not NULL; it lives as long as the call.
         let text = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }
             .map(|datum| unsafe { Self::from_datum(datum) });
-        match text {
-            Some(Ok(text)) => text,
-            Some(Err(error)) => error.raise(),
-            None => unreachable!("a STRICT function is not called with NULL"),
-        }
+        text.expect("a STRICT function is not called with NULL")
+            .or_raise()
     }
 }

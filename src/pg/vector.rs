@@ -8,7 +8,7 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::pg_sys;
 
 use super::text::Text;
-use crate::error::Error;
+use crate::error::{Error, OrRaise};
 
 const HEADER_BYTES: usize = 8;
 
@@ -105,11 +105,9 @@ unsafe impl<'fcx> ArgAbi<'fcx> for TextArray<'fcx> {
         // SAFETY: the functions are STRICT, so the argument is not NULL; it lives as long as the call.
         let array = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }
             .map(|datum| unsafe { Self::from_datum(datum) });
-        match array {
-            Some(Ok(array)) => array,
-            Some(Err(error)) => error.raise(),
-            None => unreachable!("a STRICT function is not called with NULL"),
-        }
+        array
+            .expect("a STRICT function is not called with NULL")
+            .or_raise()
     }
 }
 

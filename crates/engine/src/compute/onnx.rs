@@ -4,7 +4,7 @@ use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::loaded::Head;
-use super::runtime::{Runtime, failed, refused};
+use super::runtime::{Runtime, failed};
 use super::{Backend, Batch};
 use crate::error::{Error, ModelProblem};
 use crate::model::ModelDir;
@@ -44,9 +44,11 @@ impl OnnxBackend {
             };
             return Err(Error::bad_model(name, problem));
         }
-        let session = options
-            .commit_from_file(dir.file(file))
-            .map_err(|error| Error::bad_model(name, refused(&error)))?;
+        let session = options.commit_from_file(dir.file(file)).map_err(|error| {
+            // ONNX Runtime names the file with its directory, which is nobody's business.
+            let reason = error.message().replace(&format!("{}/", dir.path().display()), "");
+            Error::bad_model(name, ModelProblem::Refused(reason))
+        })?;
         Self::check(session, head).map_err(|problem| Error::bad_model(name, problem))
     }
 

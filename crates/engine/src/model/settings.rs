@@ -196,7 +196,8 @@ impl ModelSettings {
         let weights = weights(dir, &config, &mut files)?;
 
         let (document_prompt, query_prompt) = prompts.choose();
-        if !include_prompt && !(document_prompt.is_empty() && query_prompt.is_empty()) {
+        let has_prompt = !(document_prompt.is_empty() && query_prompt.is_empty());
+        if has_prompt && !include_prompt {
             return Err(ModelProblem::Unsupported(
                 "pooling that leaves the prompt out".to_owned(),
             ));

@@ -97,7 +97,7 @@ impl<R: Request> Ready<R> {
     /// Takes the next batch; it is empty if nothing waits.
     pub(super) fn take(&mut self) -> Work<R> {
         let dropped = self.drop_abandoned();
-        // A stable sort: of equal tags the one that came first stays first.
+        // A stable sort: of equal tags the one that has waited longest comes first.
         self.flows.sort_by_key(|flow| flow.tag);
         let mut batch = Batching {
             budget: self.batch_tokens,
@@ -119,6 +119,10 @@ impl<R: Request> Ready<R> {
                     }
                 }
             }
+        }
+        // Who was served goes behind those who were not.
+        if !self.flows.is_empty() {
+            self.flows.rotate_left(1);
         }
         self.texts -= batch.items.len();
         self.remove_empty();

@@ -1,0 +1,126 @@
+//! The vectors are those of sentence-transformers.
+
+use crate::support::{cosine, embed, golden, json, model, place, texts};
+use serde_json::Value;
+use vector_embed_protocol::Purpose;
+
+const MODEL: &str = "all-MiniLM-L6-v2";
+
+fn golden_vectors() -> Vec<Vec<f32>> {
+    let bytes = std::fs::read(golden().join("all-MiniLM-L6-v2.f32")).unwrap();
+    let numbers: Vec<f32> = bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect();
+    numbers.chunks_exact(384).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn every_golden_text_has_the_vector_of_sentence_transformers() {
+    let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
+    let (texts, golden) = (texts(), golden_vectors());
+    assert!(texts.len() >= 100 && texts.len() == golden.len());
+    for (text, golden) in texts.iter().zip(&golden) {
+        let similarity = cosine(&embed(&model, text), golden);
+        assert!(
+            similarity >= 0.99999,
+            "cosine {similarity} for {:?}",
+            text.chars().take(60).collect::<String>()
+        );
+    }
+}
+
+#[test]
+fn a_vector_does_not_depend_on_its_batch() {
+    let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
+    let golden = golden_vectors();
+    let tokens: Vec<_> = texts()
+        .iter()
+        .map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap())
+        .collect();
+    // Neighbours of all lengths: most rows are padded, some to twenty times their length.
+    for (batch, golden) in tokens.chunks(16).zip(golden.chunks(16)) {
+        let mut vectors = Vec::new();
+        model
+            .embed(batch.iter().map(|tokens| &*tokens.ids), &mut vectors)
+            .unwrap();
+        for ((tokens, golden), vector) in batch.iter().zip(golden).zip(vectors.chunks_exact(384)) {
+            let mut alone = Vec::new();
+            model.embed(std::iter::once(&*tokens.ids), &mut alone).unwrap();
+            assert!(cosine(vector, &alone) >= 0.999_999);
+            assert!(cosine(vector, golden) >= 0.99999);
+        }
+    }
+}
+
+#[test]
+fn tokens_are_counted_as_sentence_transformers_counts_them() {
+    let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
+    let counts: Vec<usize> = texts()
+        .iter()
+        .map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap().total)
+        .collect();
+    let golden: Vec<usize> = json(&golden().join("all-MiniLM-L6-v2.json"))["token_counts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|count| count.as_u64().unwrap() as usize)
+        .collect();
+    assert_eq!(counts, golden);
+}
+
+/// The largest difference of any number between a fixture's golden vectors and ours.
+fn largest_difference(name: &str) -> f32 {
+    let root = golden().join("models");
+    let golden = json(&root.join(name).join("golden.json"));
+    let model = model(root, name);
+    let rows = golden["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(golden["vectors"].as_array().unwrap());
+    let mut largest = 0_f32;
+    for (text, vector) in rows {
+        let ours = embed(&model, text.as_str().unwrap());
+        let theirs: Vec<f32> = vector
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|number| Value::as_f64(number).unwrap() as f32)
+            .collect();
+        assert_eq!(ours.len(), theirs.len());
+        largest = ours
+            .iter()
+            .zip(&theirs)
+            .map(|(a, b)| (a - b).abs())
+            .fold(largest, f32::max);
+    }
+    largest
+}
+
+#[test]
+fn bert_from_safetensors_with_mean_pooling() {
+    assert!(largest_difference("tiny-bert") < 2e-5);
+}
+
+#[test]
+fn bert_from_safetensors_with_cls_pooling_and_another_activation() {
+    assert!(largest_difference("tiny-bert-cls") < 2e-5);
+}
+
+#[test]
+fn onnx_with_token_type_ids_and_last_hidden_state() {
+    assert!(largest_difference("tiny-onnx") < 2e-5);
+}
+
+#[test]
+fn onnx_without_token_type_ids_and_with_token_embeddings() {
+    assert!(largest_difference("tiny-onnx-notype") < 2e-5);
+}
+
+#[test]
+fn onnx_that_pools_inside() {
+    assert!(largest_difference("tiny-onnx-pooled") < 2e-5);
+}
