@@ -1,2 +1,66 @@
-//! Benchmarks.
-fn main() {}
+//! `bench`: measures `embed()` side by side with what it is compared to, and writes the results down.
+//!
+//! A measurement is one file in `measure/` and one line in its list. Whatever is compared runs alternately in
+//! one run, on the same texts and the same processors, so that bars are ratios or differences of medians.
+
+mod arguments;
+mod bare;
+mod error;
+mod machine;
+mod measure;
+mod report;
+mod server;
+mod stats;
+mod texts;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use bare::Bare;
+use error::{Result, explain};
+use measure::{Bench, MEASUREMENTS};
+use report::{Report, Row};
+use server::Server;
+
+fn main() -> ExitCode {
+    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {}", explain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let server = Server::from_environment()?;
+    let mut client = server.connect()?;
+    let threads = server::prepare(&mut client)?;
+    let mut report = Report::new(machine::describe(&mut client, arguments, threads)?);
+    let bench = Bench {
+        bare: Bare::load(&arguments.runtime, &arguments.model, threads)?,
+        queries: texts::Queries::default(),
+        synopses: texts::read_synopses(&arguments.texts)?,
+        server,
+    };
+    drop(client);
+
+    for measurement in MEASUREMENTS {
+        if !arguments.selects(measurement.name) {
+            continue;
+        }
+        eprintln!("measuring {}", measurement.what);
+        match (measurement.run)(&bench) {
+            Ok(rows) => report.rows.extend(rows),
+            Err(error) => report
+                .rows
+                .push(Row::not_measured(measurement.what, explain(&*error))),
+        }
+    }
+    print!("\n{}", report.to_markdown());
+    if arguments.selected.is_empty() {
+        report.write_into(&arguments.readme)?;
+        println!("\nwritten into {}", arguments.readme.display());
+    }
+    Ok(())
+}

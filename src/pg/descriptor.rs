@@ -12,9 +12,8 @@ pub(crate) struct ReservedDescriptor {
 impl ReservedDescriptor {
     pub(crate) fn new() -> Self {
         // SAFETY: only counts. Without a free place the descriptor is used all the same, it is open already.
-        Self {
-            granted: unsafe { pg_sys::AcquireExternalFD() },
-        }
+        let granted = unsafe { pg_sys::AcquireExternalFD() };
+        Self { granted }
     }
 }
 

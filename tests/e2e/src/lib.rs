@@ -1,1 +1,21 @@
-//! End-to-end tests.
+//! What the end-to-end tests stand on: throwaway clusters of an installed server, copies of that installation to
+//! damage, a look at the processes, and reference vectors.
+//!
+//! Everything is made below one directory of the run in /var/tmp. A cluster is stopped and removed when its value
+//! is dropped; whatever is left when the test program ends, however it ends, a helper process removes.
+
+pub mod account;
+pub mod bulk;
+pub mod cluster;
+pub mod golden;
+pub mod installation;
+pub mod markers;
+pub mod permits;
+pub mod process;
+pub mod repository;
+pub mod run;
+pub mod sql;
+pub mod template;
+pub mod vectors;
+pub mod wait;
+pub mod wire;
