@@ -21,10 +21,7 @@ pub(crate) enum Error {
     #[error("embedding engine crashed while it computed the text")]
     Crashed { position: Option<usize> },
     #[error("{}", failure.message)]
-    Engine {
-        failure: FailureReply,
-        position: Option<usize>,
-    },
+    Engine { failure: FailureReply, position: Option<usize> },
     #[error("could not use the embedding engine's directory \"{path}\": {error}")]
     RuntimeDirectory { path: String, error: std::io::Error },
     #[error("could not understand the embedding engine: {0}")]
@@ -67,12 +64,7 @@ impl Error {
             Self::Engine { failure, position } => {
                 let parts = [position.map(at_position), Some(failure.detail.clone())];
                 Some(
-                    parts
-                        .into_iter()
-                        .flatten()
-                        .filter(|part| !part.is_empty())
-                        .collect::<Vec<_>>()
-                        .join(" "),
+                    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
                 )
             }
             _ => None,

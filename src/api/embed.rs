@@ -53,20 +53,14 @@ fn token_count_with_model(text: Text<'_>, model: Text<'_>) -> i32 {
 fn one(text: &Text<'_>, model: Model<'_>, purpose: Purpose) -> Result<Vector, Error> {
     let mut vector = None;
     let texts = std::slice::from_ref(text);
-    send(texts, model, purpose, &mut |_, numbers| {
-        vector = Some(Vector::from_le_bytes(numbers))
-    })?;
+    send(texts, model, purpose, &mut |_, numbers| vector = Some(Vector::from_le_bytes(numbers)))?;
     vector.ok_or_else(|| Error::Protocol("an answer without a vector".to_owned()))
 }
 
 fn many(texts: TextArray<'_>, model: Model<'_>) -> Result<VectorArray, Error> {
     // NULL elements are not sent; `places` leads from a text that is back to its element.
-    let (places, present): (Vec<usize>, Vec<&Text<'_>>) = texts
-        .elements()
-        .iter()
-        .enumerate()
-        .filter_map(|(place, text)| Some((place, text.as_ref()?)))
-        .unzip();
+    let (places, present): (Vec<usize>, Vec<&Text<'_>>) =
+        texts.elements().iter().enumerate().filter_map(|(place, text)| Some((place, text.as_ref()?))).unzip();
     let mut vectors = vec![None; texts.elements().len()];
     if !present.is_empty() {
         send(&present, model, Purpose::Document, &mut |position, numbers| {

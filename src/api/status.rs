@@ -30,7 +30,7 @@ fn models() -> Models {
         let usable = model.problem.is_empty();
         (
             model.name,
-            usable.then_some(model.dimensions as i32),
+            (model.dimensions > 0).then_some(model.dimensions as i32),
             usable.then_some(model.max_tokens as i32),
             usable.then_some(model.pooling),
             usable.then_some(model.normalized),

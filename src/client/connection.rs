@@ -90,22 +90,13 @@ impl Connection {
 
     /// The handshake; false if the engine is going away and another will come.
     fn greet(&mut self) -> Result<bool, Error> {
-        self.queue(|out| {
-            Request::Hello {
-                version: PROTOCOL_VERSION,
-                build: BUILD_ID,
-            }
-            .append(out)
-        });
+        self.queue(|out| Request::Hello { version: PROTOCOL_VERSION, build: BUILD_ID }.append(out));
         match self.receive() {
             Err(Lost::Malformed(problem)) => Err(Error::Protocol(problem)),
             Err(Lost::Closed) => Ok(false),
             Ok(Reply::Welcome { .. }) => Ok(true),
             Ok(Reply::Failure(failure)) if failure.code == FailureCode::Retiring => Ok(false),
-            Ok(Reply::Failure(failure)) => Err(Error::Engine {
-                failure,
-                position: None,
-            }),
+            Ok(Reply::Failure(failure)) => Err(Error::Engine { failure, position: None }),
             Ok(_) => Err(Error::Protocol("the handshake was not answered".to_owned())),
         }
     }
@@ -118,10 +109,7 @@ impl Connection {
     ) -> Result<Option<T>, Error> {
         self.queue(|out| request.append(out));
         match self.receive() {
-            Ok(Reply::Failure(failure)) => Err(Error::Engine {
-                failure,
-                position: None,
-            }),
+            Ok(Reply::Failure(failure)) => Err(Error::Engine { failure, position: None }),
             Ok(reply) => match expected(reply) {
                 Some(answer) => Ok(Some(answer)),
                 None => Err(Error::Protocol("another answer than expected".to_owned())),
@@ -153,11 +141,7 @@ impl Connection {
             if self.read_some()? {
                 continue;
             }
-            let direction = if sent {
-                Direction::Readable
-            } else {
-                Direction::ReadableOrWritable
-            };
+            let direction = if sent { Direction::Readable } else { Direction::ReadableOrWritable };
             latch::wait_for_socket(self.stream.as_fd(), direction);
         };
         let start = self.read + FRAME_HEADER_BYTES;
@@ -247,10 +231,7 @@ fn try_connect() -> Result<Option<UnixStream>, Error> {
     match open() {
         Ok(stream) => Ok(Some(stream)),
         Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN) => Ok(None),
-        Err(error) => Err(Error::RuntimeDirectory {
-            path: path.to_owned(),
-            error: error.into(),
-        }),
+        Err(error) => Err(Error::RuntimeDirectory { path: path.to_owned(), error: error.into() }),
     }
 }
 

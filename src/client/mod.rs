@@ -32,14 +32,7 @@ pub(crate) fn embed(
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<usize, Error> {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    let mut exchange = Exchange::new(
-        Ask::Embed {
-            model,
-            purpose,
-            overlong,
-        },
-        &texts,
-    )?;
+    let mut exchange = Exchange::new(Ask::Embed { model, purpose, overlong }, &texts)?;
     run(&mut exchange, sink)?;
     Ok(exchange.truncated())
 }
@@ -102,19 +95,13 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
                 return Ok(());
             }
             Err(Interrupted::Failed(error)) => return Err(error),
-            Err(Interrupted::EngineLost {
-                computing: Some(position),
-            }) => {
-                return Err(Error::Crashed {
-                    position: exchange.told(position),
-                });
+            Err(Interrupted::EngineLost { computing: Some(position) }) => {
+                return Err(Error::Crashed { position: exchange.told(position) });
             }
             Err(Interrupted::EngineLost { computing: None }) => exchange.isolate(),
         }
     }
-    Err(Error::Unavailable {
-        detail: format!("The engine ended {MAX_RESENDS} times during the call."),
-    })
+    Err(Error::Unavailable { detail: format!("The engine ended {MAX_RESENDS} times during the call.") })
 }
 
 /// The kept connection if it is still good, otherwise a new one. An error in mid-call, such as a cancel, drops
@@ -132,7 +119,5 @@ fn keep(mut connection: Connection) {
 }
 
 fn gone() -> Error {
-    Error::Unavailable {
-        detail: "The engine ended.".to_owned(),
-    }
+    Error::Unavailable { detail: "The engine ended.".to_owned() }
 }

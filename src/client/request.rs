@@ -19,14 +19,8 @@ const WINDOW: usize = 2;
 /// What is asked of the texts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask<'a> {
-    Embed {
-        model: &'a str,
-        purpose: Purpose,
-        overlong: Overlong,
-    },
-    TokenCount {
-        model: &'a str,
-    },
+    Embed { model: &'a str, purpose: Purpose, overlong: Overlong },
+    TokenCount { model: &'a str },
 }
 
 /// Why an exchange stopped.
@@ -66,13 +60,7 @@ impl<'a> Exchange<'a> {
         if let Some(text) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
             return Err(Error::TextTooLong(text.len()));
         }
-        Ok(Self {
-            ask,
-            texts,
-            chunks: chunks(texts),
-            isolated: false,
-            truncated: 0,
-        })
+        Ok(Self { ask, texts, chunks: chunks(texts), isolated: false, truncated: 0 })
     }
 
     /// Texts that were cut to the model's limit.
@@ -115,8 +103,8 @@ impl<'a> Exchange<'a> {
                 Reply::Started { id, position } => {
                     computing = Some(self.chunk(id)?.texts.start + position as usize);
                 }
+                Reply::Finished { .. } => computing = None,
                 Reply::Vectors(vectors) => {
-                    computing = None;
                     self.truncated += vectors.truncated as usize;
                     self.answer(vectors.id, vectors.iter(), sink)?;
                 }
@@ -139,11 +127,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn send_more(&mut self, connection: &mut Connection) {
-        let mut under_way = self
-            .chunks
-            .iter()
-            .filter(|chunk| chunk.state == State::Sent)
-            .count();
+        let mut under_way = self.chunks.iter().filter(|chunk| chunk.state == State::Sent).count();
         for (id, chunk) in self.chunks.iter_mut().enumerate() {
             if under_way == WINDOW {
                 return;
@@ -167,9 +151,7 @@ impl<'a> Exchange<'a> {
         if values.len() != texts.len() {
             return Err(unexpected("another number of answers than of texts"));
         }
-        texts
-            .zip(values)
-            .for_each(|(position, value)| sink(position, value));
+        texts.zip(values).for_each(|(position, value)| sink(position, value));
         self.chunks[id as usize].state = State::Answered;
         Ok(())
     }
@@ -189,19 +171,8 @@ fn unexpected(what: &str) -> Interrupted {
 fn append(out: &mut Vec<u8>, id: u32, ask: Ask<'_>, isolated: bool, texts: &[&str]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
-        Ask::Embed {
-            model,
-            purpose,
-            overlong,
-        } => {
-            let request = EmbedRequest {
-                id,
-                isolated,
-                purpose,
-                overlong,
-                model,
-                texts: Texts::default(),
-            };
+        Ask::Embed { model, purpose, overlong } => {
+            let request = EmbedRequest { id, isolated, purpose, overlong, model, texts: Texts::default() };
             append_embed(out, &request, texts);
         }
     }
@@ -218,10 +189,7 @@ fn chunks(texts: &[&str]) -> Vec<Chunk> {
                 bytes += text.len();
             }
             _ => {
-                chunks.push(Chunk {
-                    texts: position..position + 1,
-                    state: State::Unsent,
-                });
+                chunks.push(Chunk { texts: position..position + 1, state: State::Unsent });
                 bytes = text.len();
             }
         }

@@ -25,15 +25,10 @@ pub(crate) fn supervisor() -> BackgroundWorkerBuilder {
 pub(crate) fn start_supervisor() -> Result<(), Error> {
     // SAFETY: set once when the process starts.
     let pid = unsafe { pg_sys::MyProcPid };
-    let worker = supervisor()
-        .set_notify_pid(pid)
-        .load_dynamic()
-        .map_err(|_| Error::NoWorkerSlot)?;
+    let worker = supervisor().set_notify_pid(pid).load_dynamic().map_err(|_| Error::NoWorkerSlot)?;
     match worker.wait_for_startup() {
         Ok(_) | Err(BackgroundWorkerStatus::Stopped) => Ok(()),
-        Err(_) => Err(Error::Unavailable {
-            detail: "The server is shutting down.".to_owned(),
-        }),
+        Err(_) => Err(Error::Unavailable { detail: "The server is shutting down.".to_owned() }),
     }
 }
 

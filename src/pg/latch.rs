@@ -25,11 +25,7 @@ pub(crate) fn wait_for_socket(socket: BorrowedFd<'_>, direction: Direction) {
 
 /// Waits for at most `time`, or until the process's latch is set. Raises what is pending.
 pub(crate) fn sleep(time: Duration) {
-    wait(
-        pg_sys::WL_TIMEOUT,
-        pg_sys::PGINVALID_SOCKET,
-        time.as_millis().max(1) as i64,
-    );
+    wait(pg_sys::WL_TIMEOUT, pg_sys::PGINVALID_SOCKET, time.as_millis().max(1) as i64);
 }
 
 fn wait(events: u32, socket: i32, milliseconds: i64) {

@@ -24,10 +24,7 @@ pub(crate) fn share_dir() -> PathBuf {
     let mut buffer = [0 as c_char; pg_sys::MAXPGPATH as usize];
     // SAFETY: the function writes at most MAXPGPATH bytes, the last of them NUL.
     unsafe {
-        pg_sys::get_share_path(
-            &raw const pg_sys::my_exec_path as *const c_char,
-            buffer.as_mut_ptr(),
-        );
+        pg_sys::get_share_path(&raw const pg_sys::my_exec_path as *const c_char, buffer.as_mut_ptr());
         path(buffer.as_ptr())
     }
 }

@@ -47,17 +47,9 @@ impl Lock {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)
         };
-        let failed = |error: io::Error| Error::RuntimeDirectory {
-            path: path.display().to_string(),
-            error,
-        };
+        let failed = |error: io::Error| Error::RuntimeDirectory { path: path.display().to_string(), error };
         let file = open().map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Locked(file))),

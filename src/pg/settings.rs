@@ -108,19 +108,11 @@ impl<'a> Model<'a> {
     pub(crate) fn name(self) -> Result<Cow<'a, str>, Error> {
         let name = match self {
             Self::Named(name) => Cow::Borrowed(name),
-            Self::Default => Cow::Owned(
-                DEFAULT_MODEL
-                    .get()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-            ),
+            Self::Default => {
+                Cow::Owned(DEFAULT_MODEL.get().unwrap_or_default().to_string_lossy().into_owned())
+            }
         };
-        if is_model_name(&name) {
-            Ok(name)
-        } else {
-            Err(Error::ModelName(name.into_owned()))
-        }
+        if is_model_name(&name) { Ok(name) } else { Err(Error::ModelName(name.into_owned())) }
     }
 }
 
@@ -148,9 +140,5 @@ pub(crate) fn engine() -> EngineSettings {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads as usize,
     };
-    EngineSettings {
-        models,
-        threads,
-        batch_tokens: BATCH_TOKENS.get() as usize,
-    }
+    EngineSettings { models, threads, batch_tokens: BATCH_TOKENS.get() as usize }
 }

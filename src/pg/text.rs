@@ -39,9 +39,9 @@ impl<'a> Text<'a> {
         match encoding {
             // SQL_ASCII promises nothing of its bytes; for UTF8 the server has checked them already, and this
             // check costs next to nothing.
-            pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => std::str::from_utf8(bytes)
-                .map(|text| Self(Cow::Borrowed(text)))
-                .map_err(|_| Error::NotUtf8),
+            pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => {
+                std::str::from_utf8(bytes).map(|text| Self(Cow::Borrowed(text))).map_err(|_| Error::NotUtf8)
+            }
             _ => Ok(Self(Cow::Owned(convert(bytes, encoding)))),
         }
     }
@@ -61,9 +61,7 @@ fn convert(bytes: &[u8], encoding: u32) -> String {
         if result == source {
             return String::from_utf8_lossy(bytes).into_owned();
         }
-        let text = std::ffi::CStr::from_ptr(result.cast())
-            .to_string_lossy()
-            .into_owned();
+        let text = std::ffi::CStr::from_ptr(result.cast()).to_string_lossy().into_owned();
         pg_sys::pfree(result.cast());
         text
     }
@@ -75,7 +73,6 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Text<'fcx> {
         // SAFETY: the functions are STRICT, so the argument is not NULL; it lives as long as the call.
         let text = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }
             .map(|datum| unsafe { Self::from_datum(datum) });
-        text.expect("a STRICT function is not called with NULL")
-            .or_raise()
+        text.expect("a STRICT function is not called with NULL").or_raise()
     }
 }

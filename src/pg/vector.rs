@@ -82,19 +82,9 @@ impl<'a> TextArray<'a> {
                 &mut count,
             );
             let elements = (0..count as usize)
-                .map(|i| {
-                    if *nulls.add(i) {
-                        Ok(None)
-                    } else {
-                        Text::from_datum(*values.add(i)).map(Some)
-                    }
-                })
+                .map(|i| if *nulls.add(i) { Ok(None) } else { Text::from_datum(*values.add(i)).map(Some) })
                 .collect::<Result<_, _>>()?;
-            Ok(Self {
-                elements,
-                dimensions,
-                lower_bounds,
-            })
+            Ok(Self { elements, dimensions, lower_bounds })
         }
     }
 }
@@ -105,9 +95,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for TextArray<'fcx> {
         // SAFETY: the functions are STRICT, so the argument is not NULL; it lives as long as the call.
         let array = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }
             .map(|datum| unsafe { Self::from_datum(datum) });
-        array
-            .expect("a STRICT function is not called with NULL")
-            .or_raise()
+        array.expect("a STRICT function is not called with NULL").or_raise()
     }
 }
 
@@ -123,11 +111,7 @@ impl VectorArray {
     /// `elements` must be as many as `texts` has.
     pub(crate) fn like(texts: TextArray<'_>, elements: Vec<Option<Vector>>) -> Self {
         assert_eq!(texts.elements.len(), elements.len(), "one vector for each text");
-        Self {
-            elements,
-            dimensions: texts.dimensions,
-            lower_bounds: texts.lower_bounds,
-        }
+        Self { elements, dimensions: texts.dimensions, lower_bounds: texts.lower_bounds }
     }
 
     /// # Safety

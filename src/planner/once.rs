@@ -95,14 +95,12 @@ unsafe fn has_one_row(query: *mut pg_sys::Query) -> bool {
 unsafe fn lists_calls_in_values(query: *mut pg_sys::Query, mut function: pg_sys::Oid) -> bool {
     // SAFETY: the range table holds entries, and VALUES entries hold lists of expressions.
     unsafe {
-        items::<pg_sys::RangeTblEntry>((*query).rtable)
-            .into_iter()
-            .any(|entry| {
-                (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
-                    && items::<pg_sys::Node>((*entry).values_lists)
-                        .first()
-                        .is_some_and(|row| calls(*row, (&raw mut function).cast()))
-            })
+        items::<pg_sys::RangeTblEntry>((*query).rtable).into_iter().any(|entry| {
+            (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
+                && items::<pg_sys::Node>((*entry).values_lists)
+                    .first()
+                    .is_some_and(|row| calls(*row, (&raw mut function).cast()))
+        })
     }
 }
 
@@ -187,9 +185,5 @@ unsafe fn node<T>(tag: pg_sys::NodeTag) -> *mut T {
 /// `list` must be NULL or a list of pointers to `T`.
 unsafe fn items<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
     // SAFETY: list_nth is called within the list's length.
-    unsafe {
-        (0..pg_sys::list_length(list))
-            .map(|i| pg_sys::list_nth(list, i).cast())
-            .collect()
-    }
+    unsafe { (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i).cast()).collect() }
 }

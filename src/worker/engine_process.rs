@@ -33,11 +33,7 @@ pub(super) fn executable() -> PathBuf {
 
 impl EngineProcess {
     pub(super) fn start(settings: &EngineSettings, restarts: u64) -> io::Result<Self> {
-        let models: Vec<String> = settings
-            .models
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let models: Vec<String> = settings.models.iter().map(|path| path.display().to_string()).collect();
         let mut command = Command::new(executable());
         command
             .arg("serve")
@@ -53,10 +49,7 @@ impl EngineProcess {
         let supervisor = std::process::id();
         // SAFETY: between fork and exec the closure only makes system calls.
         unsafe { command.pre_exec(move || detach(supervisor)) };
-        Ok(Self {
-            child: command.spawn()?,
-            started: Instant::now(),
-        })
+        Ok(Self { child: command.spawn()?, started: Instant::now() })
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -10,12 +10,8 @@ use crate::pg::background;
 /// Registers the supervisor to start with the server, where the library is in `shared_preload_libraries`.
 pub(crate) fn register_if_preloading() {
     // SAFETY: both are set before any library is loaded.
-    let (preloading, upgrading) = unsafe {
-        (
-            pg_sys::process_shared_preload_libraries_in_progress,
-            pg_sys::IsBinaryUpgrade,
-        )
-    };
+    let (preloading, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     // pg_upgrade's servers run no triggers and answer no queries that need vectors.
     if preloading && !upgrading {
         background::supervisor().load();

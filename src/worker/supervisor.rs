@@ -106,10 +106,7 @@ impl Supervisor {
             Ok(Some(ended)) => ended,
             Ok(None) => return,
             Err(error) => {
-                warning!(
-                    "vector_embed: could not wait for engine process {}: {error}",
-                    engine.pid()
-                );
+                warning!("vector_embed: could not wait for engine process {}: {error}", engine.pid());
                 return;
             }
         };

@@ -34,18 +34,19 @@ pub enum Error {
         reason: String,
     },
     /// A text is over the model's limit and the client asked to be told.
-    #[error("text of {tokens} tokens exceeds the limit of model \"{model}\"")]
+    #[error("text exceeds the limit of model \"{model}\"")]
     TooLong {
         /// The model.
         model: String,
-        /// Tokens of the text.
-        tokens: usize,
         /// The model's limit.
         limit: usize,
     },
     /// The text crashed the engine within the last minute.
     #[error("text is refused because it crashed the embedding engine")]
     Refused,
+    /// The model needs more memory than there is.
+    #[error("out of memory while computing the embedding")]
+    OutOfMemory,
     /// The model could not compute.
     #[error("could not compute the embedding")]
     Compute {
@@ -110,10 +111,7 @@ pub enum ModelProblem {
 impl Error {
     /// Wraps a problem with the model of this name.
     pub fn bad_model(name: &str, problem: ModelProblem) -> Self {
-        Self::BadModel {
-            name: name.to_owned(),
-            problem,
-        }
+        Self::BadModel { name: name.to_owned(), problem }
     }
 
     /// The answer to request `id`, about its text at `position` where one is at fault.
@@ -135,6 +133,7 @@ impl Error {
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
             Self::Refused => FailureCode::RefusedText,
+            Self::OutOfMemory => FailureCode::OutOfMemory,
             Self::Compute { .. } => FailureCode::ComputeFailed,
             Self::BadRequest { .. } => FailureCode::BadRequest,
             Self::Version { .. } => FailureCode::VersionMismatch,
@@ -150,12 +149,9 @@ impl Error {
             }
             Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
             Self::Version { client } => {
-                format!(
-                    "The library is build {client}, the engine {}.",
-                    vector_embed_protocol::BUILD_ID
-                )
+                format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
-            Self::UnknownModel { .. } | Self::Refused | Self::Retiring => String::new(),
+            Self::UnknownModel { .. } | Self::Refused | Self::OutOfMemory | Self::Retiring => String::new(),
         }
     }
 
@@ -177,6 +173,9 @@ impl Error {
             }
             Self::Refused => "It is accepted again one minute after the crash.".to_owned(),
             Self::Version { .. } => "Reconnect to load the installed library.".to_owned(),
+            Self::OutOfMemory => {
+                "Lower vector_embed.batch_tokens, or give the server more memory.".to_owned()
+            }
             Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
         }
     }
@@ -189,10 +188,6 @@ fn sentence(reason: &str) -> String {
     let Some(first) = characters.next() else {
         return String::new();
     };
-    let end = if reason.ends_with(['.', '!', '?']) {
-        ""
-    } else {
-        "."
-    };
+    let end = if reason.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{}{}{end}", first.to_uppercase(), characters.as_str())
 }

@@ -5,5 +5,6 @@ pub mod cli;
 pub mod compute;
 pub mod error;
 pub mod model;
+mod process;
 pub mod schedule;
 pub mod serve;

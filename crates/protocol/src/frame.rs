@@ -21,11 +21,7 @@ impl FrameHeader {
         let [a, b, c, d, kind] = bytes;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length > MAX_FRAME_BYTES {
-            return Err(Malformed::TooLong {
-                what: "frame",
-                length,
-                limit: MAX_FRAME_BYTES,
-            });
+            return Err(Malformed::TooLong { what: "frame", length, limit: MAX_FRAME_BYTES });
         }
         Ok(Self { kind, length })
     }

@@ -64,6 +64,7 @@ mod kind {
     pub(crate) const MODEL_LIST: u8 = 133;
     pub(crate) const STATISTICS: u8 = 134;
     pub(crate) const FAILURE: u8 = 135;
+    pub(crate) const FINISHED: u8 = 136;
 }
 
 /// Whether `name` may name a model: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
@@ -73,9 +74,7 @@ pub fn is_model_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() <= MAX_MODEL_NAME_BYTES
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -87,19 +86,7 @@ mod tests {
         for good in ["a", "all-MiniLM-L6-v2", "e5_small.v2", &"x".repeat(63)] {
             assert!(is_model_name(good), "{good}");
         }
-        for bad in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "-x",
-            "a/b",
-            "a\\b",
-            "a b",
-            "ä",
-            "a\0",
-            &"x".repeat(64),
-        ] {
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "a\0", &"x".repeat(64)] {
             assert!(!is_model_name(bad), "{bad:?}");
         }
     }

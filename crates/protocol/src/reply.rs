@@ -28,6 +28,13 @@ pub enum Reply<'a> {
         /// Position of the text in the request, from 0.
         position: u32,
     },
+    /// The engine is done with the text at `position` of an isolated request.
+    Finished {
+        /// The request's number.
+        id: u32,
+        /// Position of the text in the request, from 0.
+        position: u32,
+    },
     /// The vectors of an [`Request::Embed`], in the order of its texts.
     Vectors(VectorsReply<'a>),
     /// Tokens of each text before truncation, special tokens and prompt included.
@@ -157,10 +164,7 @@ impl FailureCode {
             9 => Self::ComputeFailed,
             10 => Self::Retiring,
             other => {
-                return Err(Malformed::Unknown {
-                    what: "failure code",
-                    value: other.into(),
-                });
+                return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }
         })
     }
@@ -191,16 +195,10 @@ impl<'a> Reply<'a> {
             kind::WELCOME => {
                 let version = r.u16("protocol version")?;
                 let build = r.string(MAX_SHORT_STRING, "build id")?;
-                Reply::Welcome {
-                    version,
-                    build,
-                    pid: r.u32("process id")?,
-                }
+                Reply::Welcome { version, build, pid: r.u32("process id")? }
             }
-            kind::STARTED => Reply::Started {
-                id: r.u32("request number")?,
-                position: r.u32("position")?,
-            },
+            kind::STARTED => Reply::Started { id: r.u32("request number")?, position: r.u32("position")? },
+            kind::FINISHED => Reply::Finished { id: r.u32("request number")?, position: r.u32("position")? },
             kind::VECTORS => {
                 let id = r.u32("request number")?;
                 let dimensions = r.count(MAX_DIMENSIONS, "number of dimensions")?;
@@ -209,35 +207,23 @@ impl<'a> Reply<'a> {
                 if dimensions == 0 || !data.len().is_multiple_of(dimensions * 4) {
                     return Err(Malformed::Truncated("vectors"));
                 }
-                return Ok(Reply::Vectors(VectorsReply {
-                    id,
-                    dimensions,
-                    truncated,
-                    data,
-                }));
+                return Ok(Reply::Vectors(VectorsReply { id, dimensions, truncated, data }));
             }
             kind::TOKEN_COUNTS => {
                 let id = r.u32("request number")?;
                 let count = r.count(MAX_TEXTS, "number of counts")?;
-                let counts = (0..count)
-                    .map(|_| r.u32("token count"))
-                    .collect::<Result<_, _>>()?;
+                let counts = (0..count).map(|_| r.u32("token count")).collect::<Result<_, _>>()?;
                 Reply::TokenCounts { id, counts }
             }
             kind::MODEL_LIST => {
                 let id = r.u32("request number")?;
                 let count = r.count(MAX_MODELS, "number of models")?;
-                let models = (0..count)
-                    .map(|_| ModelInfo::read(&mut r))
-                    .collect::<Result<_, _>>()?;
+                let models = (0..count).map(|_| ModelInfo::read(&mut r)).collect::<Result<_, _>>()?;
                 Reply::Models { id, models }
             }
             kind::STATISTICS => {
                 let id = r.u32("request number")?;
-                Reply::Stats {
-                    id,
-                    stats: Box::new(EngineStats::read(&mut r)?),
-                }
+                Reply::Stats { id, stats: Box::new(EngineStats::read(&mut r)?) }
             }
             kind::FAILURE => Reply::Failure(FailureReply {
                 id: r.u32("request number")?,
@@ -251,10 +237,7 @@ impl<'a> Reply<'a> {
                 hint: r.string(MAX_MESSAGE_BYTES, "hint")?.to_owned(),
             }),
             other => {
-                return Err(Malformed::Unknown {
-                    what: "reply",
-                    value: other.into(),
-                });
+                return Err(Malformed::Unknown { what: "reply", value: other.into() });
             }
         };
         r.finish()?;
@@ -270,6 +253,10 @@ impl<'a> Reply<'a> {
                 put_u32(out, *pid);
             }),
             Reply::Started { id, position } => append_frame(out, kind::STARTED, |out| {
+                put_u32(out, *id);
+                put_u32(out, *position);
+            }),
+            Reply::Finished { id, position } => append_frame(out, kind::FINISHED, |out| {
                 put_u32(out, *id);
                 put_u32(out, *position);
             }),

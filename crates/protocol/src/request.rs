@@ -126,32 +126,19 @@ impl<'a> Request<'a> {
                     0 => Purpose::Document,
                     1 => Purpose::Query,
                     value => {
-                        return Err(Malformed::Unknown {
-                            what: "purpose",
-                            value: value.into(),
-                        });
+                        return Err(Malformed::Unknown { what: "purpose", value: value.into() });
                     }
                 };
                 let overlong = match r.u8("overlong rule")? {
                     0 => Overlong::Truncate,
                     1 => Overlong::Refuse,
                     value => {
-                        return Err(Malformed::Unknown {
-                            what: "overlong rule",
-                            value: value.into(),
-                        });
+                        return Err(Malformed::Unknown { what: "overlong rule", value: value.into() });
                     }
                 };
                 let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
                 let texts = Texts::read(r)?;
-                return Ok(Request::Embed(EmbedRequest {
-                    id,
-                    isolated,
-                    purpose,
-                    overlong,
-                    model,
-                    texts,
-                }));
+                return Ok(Request::Embed(EmbedRequest { id, isolated, purpose, overlong, model, texts }));
             }
             kind::TOKEN_COUNT => {
                 let id = r.u32("request number")?;
@@ -159,17 +146,10 @@ impl<'a> Request<'a> {
                 let texts = Texts::read(r)?;
                 return Ok(Request::TokenCount { id, model, texts });
             }
-            kind::MODELS => Request::Models {
-                id: r.u32("request number")?,
-            },
-            kind::STATS => Request::Stats {
-                id: r.u32("request number")?,
-            },
+            kind::MODELS => Request::Models { id: r.u32("request number")? },
+            kind::STATS => Request::Stats { id: r.u32("request number")? },
             other => {
-                return Err(Malformed::Unknown {
-                    what: "request",
-                    value: other.into(),
-                });
+                return Err(Malformed::Unknown { what: "request", value: other.into() });
             }
         };
         r.finish()?;

@@ -109,16 +109,7 @@ fn a_huge_count_is_refused_before_anything_is_allocated() {
     payload.extend([0, 0, 0, 0]); // an empty model name
     payload.extend(u32::MAX.to_le_bytes());
     let refused = Request::decode(3, &payload).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Malformed::TooLong {
-                what: "number of texts",
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, Malformed::TooLong { what: "number of texts", .. }), "{refused}");
 }
 
 #[test]
@@ -136,12 +127,7 @@ fn every_other_reply_survives_the_wire() {
         loaded: true,
         ..ModelInfo::default()
     };
-    let stats = EngineStats {
-        pid: 1,
-        texts: 2,
-        errors: u64::MAX,
-        ..EngineStats::default()
-    };
+    let stats = EngineStats { pid: 1, texts: 2, errors: u64::MAX, ..EngineStats::default() };
     let failure = FailureReply {
         id: 9,
         code: FailureCode::RefusedText,
@@ -151,24 +137,12 @@ fn every_other_reply_survives_the_wire() {
         hint: "Wait.".into(),
     };
     for reply in [
-        Reply::Welcome {
-            version: 1,
-            build: "b",
-            pid: 77,
-        },
+        Reply::Welcome { version: 1, build: "b", pid: 77 },
         Reply::Started { id: 4, position: 5 },
-        Reply::TokenCounts {
-            id: 4,
-            counts: vec![2, 3],
-        },
-        Reply::Models {
-            id: 4,
-            models: vec![model, ModelInfo::default()],
-        },
-        Reply::Stats {
-            id: 4,
-            stats: Box::new(stats),
-        },
+        Reply::Finished { id: 4, position: 5 },
+        Reply::TokenCounts { id: 4, counts: vec![2, 3] },
+        Reply::Models { id: 4, models: vec![model, ModelInfo::default()] },
+        Reply::Stats { id: 4, stats: Box::new(stats) },
         Reply::Failure(failure),
     ] {
         let mut bytes = Vec::new();
@@ -191,8 +165,6 @@ fn an_overlong_message_is_cut_at_a_character() {
     let mut bytes = Vec::new();
     Reply::Failure(failure).append(&mut bytes);
     let (kind, payload) = frame(&bytes);
-    let Reply::Failure(read) = Reply::decode(kind, payload).unwrap() else {
-        panic!("another reply")
-    };
+    let Reply::Failure(read) = Reply::decode(kind, payload).unwrap() else { panic!("another reply") };
     assert!(read.message.starts_with("ää") && read.message.len() <= 16 << 10);
 }

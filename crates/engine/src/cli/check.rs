@@ -38,37 +38,24 @@ pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
         ("bytes", bytes.to_string()),
         ("hash", hash),
         ("load time", format!("{} ms", loaded.as_millis())),
-        (
-            "speed",
-            format!("{:.0} tokens/s on {} threads", speed(&model)?, runtime.threads()),
-        ),
+        ("speed", format!("{:.0} tokens/s on {} threads", speed(&model)?, runtime.threads())),
     ];
-    rows.iter()
-        .try_for_each(|(label, value)| print(&format!("{label:<16}{value}\n")))
+    rows.iter().try_for_each(|(label, value)| print(&format!("{label:<16}{value}\n")))
 }
 
 fn quoted(prompt: &str) -> String {
-    if prompt.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("{prompt:?}")
-    }
+    if prompt.is_empty() { "none".to_owned() } else { format!("{prompt:?}") }
 }
 
 /// Tokens a second in batches of eight, the median of some runs; fails if a vector is not finite.
 fn speed(model: &LoadedModel) -> Result<f64, String> {
-    let tokens = model
-        .tokenizer
-        .tokenize(SAMPLE, Purpose::Document)
-        .map_err(explain)?;
+    let tokens = model.tokenizer.tokenize(SAMPLE, Purpose::Document).map_err(explain)?;
     let mut vectors = Vec::new();
     let mut times = Vec::new();
     for _ in 0..9 {
         vectors.clear();
         let start = Instant::now();
-        model
-            .embed(std::iter::repeat_n(&*tokens.ids, 8), &mut vectors)
-            .map_err(explain)?;
+        model.embed(std::iter::repeat_n(&*tokens.ids, 8), &mut vectors).map_err(explain)?;
         times.push(start.elapsed());
     }
     if vectors.iter().any(|number| !number.is_finite()) {

@@ -94,6 +94,7 @@ struct Places {
 /// Runs the command line and reports a failure on standard error. `decorate` is put around the models that are
 /// served.
 pub fn run(decorate: Decorate) -> ExitCode {
+    crate::process::keep_to_itself();
     match execute(Cli::parse().command, decorate) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -105,22 +106,9 @@ pub fn run(decorate: Decorate) -> ExitCode {
 
 fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
     match command {
-        Command::Serve {
-            directory,
-            places,
-            threads,
-            batch_tokens,
-            restarts,
-        } => {
+        Command::Serve { directory, places, threads, batch_tokens, restarts } => {
             let (models, runtime) = (places.models()?, places.runtime()?);
-            let options = serve::Options {
-                directory,
-                models,
-                runtime,
-                threads,
-                batch_tokens,
-                restarts,
-            };
+            let options = serve::Options { directory, models, runtime, threads, batch_tokens, restarts };
             serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),
@@ -131,15 +119,9 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
 }
 
 fn add(dir: &Path, name: Option<String>, places: &Places) -> Result<(), String> {
-    let of_directory = || {
-        dir.canonicalize()
-            .ok()?
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-    };
-    let name = name
-        .or_else(of_directory)
-        .ok_or("the directory has no name; give one with --name")?;
+    let of_directory =
+        || dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.or_else(of_directory).ok_or("the directory has no name; give one with --name")?;
     let roots = places.models()?;
     let root = roots.first().ok_or("--models names no directory")?;
     let added = model::add(dir, root, &name).map_err(|error| error.to_string())?;
@@ -159,9 +141,7 @@ fn list(places: &Places) -> Result<(), String> {
             Ok((settings, hash, bytes)) => format!(
                 "{}\t{} dimensions\t{} tokens\t{} MB\t{hash}\n",
                 entry.name,
-                settings
-                    .dimensions
-                    .map_or("?".to_owned(), |dimensions| dimensions.to_string()),
+                settings.dimensions.map_or("?".to_owned(), |dimensions| dimensions.to_string()),
                 settings.max_tokens,
                 bytes / 1_000_000,
             ),
@@ -178,14 +158,9 @@ fn embed(name: &str, places: &Places) -> Result<(), String> {
     let mut vector = Vec::new();
     for line in io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("could not read standard input: {error}"))?;
-        let tokens = model
-            .tokenizer
-            .tokenize(&line, Purpose::Document)
-            .map_err(explain)?;
+        let tokens = model.tokenizer.tokenize(&line, Purpose::Document).map_err(explain)?;
         vector.clear();
-        model
-            .embed(std::iter::once(&*tokens.ids), &mut vector)
-            .map_err(explain)?;
+        model.embed(std::iter::once(&*tokens.ids), &mut vector).map_err(explain)?;
         let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
         print(&format!("[{}]\n", numbers.join(",")))?;
     }
@@ -193,9 +168,7 @@ fn embed(name: &str, places: &Places) -> Result<(), String> {
 }
 
 fn print(text: &str) -> Result<(), String> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| format!("could not write: {error}"))
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("could not write: {error}"))
 }
 
 /// An error with its detail and hint, on lines of their own.

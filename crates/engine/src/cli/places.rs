@@ -9,14 +9,8 @@ impl Places {
     /// The directories that hold models; new ones go to the first.
     pub(super) fn models(&self) -> Result<Vec<PathBuf>, String> {
         match &self.models {
-            Some(list) => Ok(list
-                .split(':')
-                .filter(|dir| !dir.is_empty())
-                .map(PathBuf::from)
-                .collect()),
-            None => Ok(vec![
-                installed("--sharedir", "--models")?.join("vector_embed/models"),
-            ]),
+            Some(list) => Ok(list.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect()),
+            None => Ok(vec![installed("--sharedir", "--models")?.join("vector_embed/models")]),
         }
     }
 
@@ -41,10 +35,7 @@ fn installed(directory: &str, instead: &str) -> Result<PathBuf, String> {
         .map_err(|error| format!("could not run \"{}\": {error}; use {instead}", program.display()))?;
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() || path.is_empty() {
-        return Err(format!(
-            "\"{} {directory}\" failed; use {instead}",
-            program.display()
-        ));
+        return Err(format!("\"{} {directory}\" failed; use {instead}", program.display()));
     }
     Ok(PathBuf::from(path))
 }

@@ -36,17 +36,11 @@ impl BertEncoder {
         name: &str,
     ) -> Result<Self, Error> {
         let options = runtime.session()?;
-        let bytes = dir
-            .read("model.safetensors")
-            .map_err(|problem| Error::bad_model(name, problem))?;
+        let bytes = dir.read("model.safetensors").map_err(|problem| Error::bad_model(name, problem))?;
         let session = build(&bytes, shape)
             .and_then(|model| model.into_session(&options).map_err(|error| refused(&error)))
             .map_err(|problem| Error::bad_model(name, problem))?;
-        Ok(Self {
-            session,
-            ids: Vec::new(),
-            lengths: Vec::new(),
-        })
+        Ok(Self { session, ids: Vec::new(), lengths: Vec::new() })
     }
 
     /// Calls `each` with the token vectors, `rows × width × hidden` numbers.
@@ -54,14 +48,11 @@ impl BertEncoder {
         self.ids.clear();
         self.ids.extend(batch.ids().iter().map(|id| *id as i32));
         self.lengths.clear();
-        self.lengths
-            .extend(batch.lengths().iter().map(|length| *length as i32));
+        self.lengths.extend(batch.lengths().iter().map(|length| *length as i32));
         let run = || -> ort::Result<()> {
             let ids = TensorRef::from_array_view(([batch.rows(), batch.width()], self.ids.as_slice()))?;
             let lengths = TensorRef::from_array_view(([batch.rows()], self.lengths.as_slice()))?;
-            let outputs = self
-                .session
-                .run(ort::inputs!["input_ids" => ids, "lengths" => lengths])?;
+            let outputs = self.session.run(ort::inputs!["input_ids" => ids, "lengths" => lengths])?;
             let (_, values) = outputs["token_embeddings"].try_extract_tensor::<f32>()?;
             each(values);
             Ok(())
@@ -77,10 +68,7 @@ fn build(bytes: &[u8], shape: &BertShape) -> Result<Model, ModelProblem> {
     })?;
     let mut builder = GraphBuilder {
         graph: Graph::new().map_err(|error| refused(&error))?,
-        weights: Weights {
-            file,
-            prefix: String::new(),
-        },
+        weights: Weights { file, prefix: String::new() },
         shape,
     };
     builder.weights.find_prefix();
@@ -108,11 +96,7 @@ impl GraphBuilder<'_> {
             .set_inputs([integers("input_ids", &[-1, -1]), integers("lengths", &[-1])])
             .map_err(|error| refused(&error))?;
         self.graph
-            .set_outputs([outlet(
-                "token_embeddings",
-                TensorElementType::Float32,
-                &[-1, -1, hidden],
-            )])
+            .set_outputs([outlet("token_embeddings", TensorElementType::Float32, &[-1, -1, hidden])])
             .map_err(|error| refused(&error))?;
         self.embeddings()?;
         let mut x = "embeddings".to_owned();
@@ -128,28 +112,15 @@ impl GraphBuilder<'_> {
     }
 
     fn embeddings(&mut self) -> Result<(), ModelProblem> {
-        let BertShape {
-            hidden,
-            vocabulary,
-            positions,
-            epsilon,
-            ..
-        } = *self.shape;
-        let words = self
-            .weights
-            .matrix("embeddings.word_embeddings.weight", [vocabulary, hidden])?;
+        let BertShape { hidden, vocabulary, positions, epsilon, .. } = *self.shape;
+        let words = self.weights.matrix("embeddings.word_embeddings.weight", [vocabulary, hidden])?;
         self.initializer("words", &words, &[vocabulary, hidden])?;
         // A single text has segment 0 throughout, so its embedding is added to every position once, here.
-        let mut position = self
-            .weights
-            .matrix("embeddings.position_embeddings.weight", [positions, hidden])?;
-        let segments = self
-            .weights
-            .prefix_rows("embeddings.token_type_embeddings.weight", 1, hidden)?;
+        let mut position =
+            self.weights.matrix("embeddings.position_embeddings.weight", [positions, hidden])?;
+        let segments = self.weights.prefix_rows("embeddings.token_type_embeddings.weight", 1, hidden)?;
         for row in position.chunks_exact_mut(hidden) {
-            row.iter_mut()
-                .zip(&segments)
-                .for_each(|(value, segment)| *value += segment);
+            row.iter_mut().zip(&segments).for_each(|(value, segment)| *value += segment);
         }
         self.initializer("positions", &position, &[positions, hidden])?;
         self.vector("embeddings.LayerNorm.weight", "embeddings.norm.weight", hidden)?;
@@ -157,29 +128,14 @@ impl GraphBuilder<'_> {
         self.node(
             "EmbedLayerNormalization",
             FUSED,
-            &[
-                "input_ids",
-                "",
-                "words",
-                "positions",
-                "",
-                "embeddings.norm.weight",
-                "embeddings.norm.bias",
-            ],
+            &["input_ids", "", "words", "positions", "", "embeddings.norm.weight", "embeddings.norm.bias"],
             &["embeddings", "unused_mask"],
             vec![attribute("epsilon", epsilon)?],
         )
     }
 
     fn layer(&mut self, layer: usize, x: &str, out: &str) -> Result<(), ModelProblem> {
-        let BertShape {
-            hidden,
-            heads,
-            intermediate,
-            epsilon,
-            activation,
-            ..
-        } = *self.shape;
+        let BertShape { hidden, heads, intermediate, epsilon, activation, .. } = *self.shape;
         let source = format!("encoder.layer.{layer}");
         let to = |name: &str| format!("layer.{layer}.{name}");
 
@@ -200,13 +156,7 @@ impl GraphBuilder<'_> {
             hidden,
             hidden,
         )?;
-        self.residual(
-            &format!("{source}.attention.output"),
-            &to("mixed"),
-            x,
-            &to("attended"),
-            epsilon,
-        )?;
+        self.residual(&format!("{source}.attention.output"), &to("mixed"), x, &to("attended"), epsilon)?;
 
         self.product(
             &format!("{source}.intermediate.dense"),
@@ -225,30 +175,12 @@ impl GraphBuilder<'_> {
                 self.node("FastGelu", FUSED, &[&to("wide"), &bias], &[&to("active")], vec![])?;
             }
             Activation::Relu => {
-                self.node(
-                    "Add",
-                    ONNX_DOMAIN,
-                    &[&to("wide"), &bias],
-                    &[&to("biased")],
-                    vec![],
-                )?;
+                self.node("Add", ONNX_DOMAIN, &[&to("wide"), &bias], &[&to("biased")], vec![])?;
                 self.node("Relu", ONNX_DOMAIN, &[&to("biased")], &[&to("active")], vec![])?;
             }
         }
-        self.product(
-            &format!("{source}.output.dense"),
-            &to("active"),
-            &to("narrow"),
-            intermediate,
-            hidden,
-        )?;
-        self.residual(
-            &format!("{source}.output"),
-            &to("narrow"),
-            &to("attended"),
-            out,
-            epsilon,
-        )
+        self.product(&format!("{source}.output.dense"), &to("active"), &to("narrow"), intermediate, hidden)?;
+        self.residual(&format!("{source}.output"), &to("narrow"), &to("attended"), out, epsilon)
     }
 
     /// The three projections as one `[hidden, 3 × hidden]` matrix and their biases, as `Attention` takes them.
@@ -259,12 +191,7 @@ impl GraphBuilder<'_> {
         for (part, name) in ["query", "key", "value"].into_iter().enumerate() {
             let name = format!("{source}.attention.self.{name}");
             let matrix = self.weights.matrix(&format!("{name}.weight"), [hidden, hidden])?;
-            transpose(
-                &matrix,
-                [hidden, hidden],
-                &mut weights[part * hidden..],
-                3 * hidden,
-            );
+            transpose(&matrix, [hidden, hidden], &mut weights[part * hidden..], 3 * hidden);
             bias.extend(self.weights.matrix(&format!("{name}.bias"), [hidden])?);
         }
         Ok((weights, bias))
@@ -302,13 +229,7 @@ impl GraphBuilder<'_> {
         self.vector(&format!("{source}.LayerNorm.bias"), &shift, hidden)?;
         self.vector(&format!("{source}.dense.bias"), &bias, hidden)?;
         let epsilon = vec![attribute("epsilon", epsilon)?];
-        self.node(
-            "SkipLayerNormalization",
-            FUSED,
-            &[x, skip, &weight, &shift, &bias],
-            &[out],
-            epsilon,
-        )
+        self.node("SkipLayerNormalization", FUSED, &[x, skip, &weight, &shift, &bias], &[out], epsilon)
     }
 
     /// Takes the vector `source` of the file over as the initializer `name`.
@@ -335,16 +256,9 @@ impl GraphBuilder<'_> {
         outputs: &[&str],
         attributes: Vec<Attribute>,
     ) -> Result<(), ModelProblem> {
-        Node::new(
-            operator,
-            domain,
-            format!("{}/{operator}", outputs[0]),
-            inputs,
-            outputs,
-            attributes,
-        )
-        .and_then(|node| self.graph.add_node(node))
-        .map_err(|error| refused(&error))
+        Node::new(operator, domain, format!("{}/{operator}", outputs[0]), inputs, outputs, attributes)
+            .and_then(|node| self.graph.add_node(node))
+            .map_err(|error| refused(&error))
     }
 }
 
@@ -375,14 +289,7 @@ impl From<i64> for AttributeValue {
 
 fn outlet(name: &str, ty: TensorElementType, dims: &[i64]) -> Outlet {
     let dimension_symbols = SymbolicDimensions::empty(dims.len());
-    Outlet::new(
-        name,
-        ValueType::Tensor {
-            ty,
-            shape: Shape::new(dims.iter().copied()),
-            dimension_symbols,
-        },
-    )
+    Outlet::new(name, ValueType::Tensor { ty, shape: Shape::new(dims.iter().copied()), dimension_symbols })
 }
 
 /// Writes the `[rows, columns]` matrix `from` transposed to `to`, whose rows are `stride` apart. In blocks, so
@@ -418,10 +325,7 @@ impl Weights<'_> {
     fn matrix<const N: usize>(&self, name: &str, dims: [usize; N]) -> Result<Vec<f32>, ModelProblem> {
         let (shape, values) = self.read(name, usize::MAX)?;
         if shape != dims {
-            return Err(wrong(
-                name,
-                format!("has shape {shape:?} where {dims:?} is needed"),
-            ));
+            return Err(wrong(name, format!("has shape {shape:?} where {dims:?} is needed")));
         }
         Ok(values)
     }
@@ -431,40 +335,24 @@ impl Weights<'_> {
         let (shape, values) = self.read(name, rows * columns)?;
         match shape.as_slice() {
             [all, width] if *all >= rows && *width == columns => Ok(values),
-            _ => Err(wrong(
-                name,
-                format!("has shape {shape:?} where [≥ {rows}, {columns}] is needed"),
-            )),
+            _ => Err(wrong(name, format!("has shape {shape:?} where [≥ {rows}, {columns}] is needed"))),
         }
     }
 
     fn read(&self, name: &str, limit: usize) -> Result<(Vec<usize>, Vec<f32>), ModelProblem> {
         let full = format!("{}{name}", self.prefix);
-        let tensor = self
-            .file
-            .tensor(&full)
-            .map_err(|_| wrong(&full, "is missing".to_owned()))?;
+        let tensor = self.file.tensor(&full).map_err(|_| wrong(&full, "is missing".to_owned()))?;
         if tensor.dtype() != Dtype::F32 {
-            return Err(wrong(
-                &full,
-                format!("has type {:?} where F32 is needed", tensor.dtype()),
-            ));
+            return Err(wrong(&full, format!("has type {:?} where F32 is needed", tensor.dtype())));
         }
         let (numbers, _) = tensor.data().as_chunks::<4>();
-        let values = numbers
-            .iter()
-            .take(limit)
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect();
+        let values = numbers.iter().take(limit).map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok((tensor.shape().to_vec(), values))
     }
 }
 
 fn wrong(tensor: &str, reason: String) -> ModelProblem {
-    ModelProblem::Tensor {
-        tensor: tensor.to_owned(),
-        reason,
-    }
+    ModelProblem::Tensor { tensor: tensor.to_owned(), reason }
 }
 
 /// [`BertEncoder`] followed by pooling.

@@ -37,10 +37,7 @@ impl LoadedModel {
     ) -> Result<(), Error> {
         let batch = Batch::new(rows, self.tokenizer.pad());
         // A panic of an earlier batch leaves buffers that the next one fills anew.
-        let mut backend = self
-            .backend
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut backend = self.backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         backend.embed(&batch, out)
     }
 }
@@ -65,9 +62,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
     let backend: Box<dyn Backend> = match &settings.weights {
         Weights::Bert(shape) => {
             if settings.dimensions != Some(shape.hidden) {
-                return Err(bad(ModelProblem::Unsupported(
-                    "pooling to other dimensions".to_owned(),
-                )));
+                return Err(bad(ModelProblem::Unsupported("pooling to other dimensions".to_owned())));
             }
             if tokenizer.vocabulary() > shape.vocabulary {
                 return Err(bad(ModelProblem::Invalid {
@@ -108,9 +103,7 @@ impl Head {
         let dimensions = self.dimensions;
         let start = out.len();
         out.resize(start + batch.rows() * dimensions, 0.0);
-        let rows = tokens
-            .chunks_exact(batch.width() * dimensions)
-            .zip(batch.lengths());
+        let rows = tokens.chunks_exact(batch.width() * dimensions).zip(batch.lengths());
         for (vector, (row, length)) in out[start..].chunks_exact_mut(dimensions).zip(rows) {
             pool(self.pooling, &row[..length * dimensions], vector);
             if self.normalize {

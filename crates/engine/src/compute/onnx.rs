@@ -38,10 +38,7 @@ impl OnnxBackend {
         let mut options = runtime.session()?;
         // Refused before it is parsed, so that the error names the file.
         if let Err(error) = std::fs::File::open(dir.file(file)) {
-            let problem = ModelProblem::Unreadable {
-                file: file.to_owned(),
-                reason: error.to_string(),
-            };
+            let problem = ModelProblem::Unreadable { file: file.to_owned(), reason: error.to_string() };
             return Err(Error::bad_model(name, problem));
         }
         let session = options.commit_from_file(dir.file(file)).map_err(|error| {
@@ -60,13 +57,7 @@ impl OnnxBackend {
                 "token_type_ids" => segments = true,
                 other => return Err(ModelProblem::Unsupported(format!("graph input \"{other}\""))),
             }
-            let integers = matches!(
-                input.dtype(),
-                ValueType::Tensor {
-                    ty: TensorElementType::Int64,
-                    ..
-                }
-            );
+            let integers = matches!(input.dtype(), ValueType::Tensor { ty: TensorElementType::Int64, .. });
             if !integers {
                 return Err(ModelProblem::Unsupported(format!(
                     "graph input \"{}\" that is not int64",
@@ -74,14 +65,9 @@ impl OnnxBackend {
                 )));
             }
         }
-        let found = ["sentence_embedding", "last_hidden_state", "token_embeddings"]
-            .into_iter()
-            .find_map(|name| {
-                session
-                    .outputs()
-                    .iter()
-                    .find(|output| output.name() == name)
-                    .map(|o| (name, o))
+        let found =
+            ["sentence_embedding", "last_hidden_state", "token_embeddings"].into_iter().find_map(|name| {
+                session.outputs().iter().find(|output| output.name() == name).map(|o| (name, o))
             });
         let Some((output, outlet)) = found else {
             return Err(ModelProblem::Unsupported(
@@ -95,19 +81,10 @@ impl OnnxBackend {
             head.dimensions = last as usize;
         }
         if head.dimensions == 0 {
-            return Err(ModelProblem::Unsupported(
-                "a graph that does not tell its dimensions".to_owned(),
-            ));
+            return Err(ModelProblem::Unsupported("a graph that does not tell its dimensions".to_owned()));
         }
         let pooled = output == "sentence_embedding";
-        Ok(Self {
-            session,
-            output,
-            pooled,
-            segments,
-            head,
-            buffers: Buffers::default(),
-        })
+        Ok(Self { session, output, pooled, segments, head, buffers: Buffers::default() })
     }
 }
 
@@ -117,14 +94,7 @@ impl Backend for OnnxBackend {
     }
 
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
-        let Self {
-            session,
-            output,
-            pooled,
-            segments,
-            head,
-            buffers,
-        } = self;
+        let Self { session, output, pooled, segments, head, buffers } = self;
         buffers.fill(batch);
         let mut run = || -> ort::Result<()> {
             let shape = [batch.rows(), batch.width()];
@@ -139,9 +109,7 @@ impl Backend for OnnxBackend {
             let outputs = session.run(inputs)?;
             let (shape, values) = outputs[*output].try_extract_tensor::<f32>()?;
             if shape.last() != Some(&(head.dimensions as i64)) {
-                return Err(ort::Error::new(
-                    "the output does not have the expected dimensions",
-                ));
+                return Err(ort::Error::new("the output does not have the expected dimensions"));
             }
             match *pooled {
                 true => head.apply_to_pooled(values, out),
@@ -159,11 +127,7 @@ impl Buffers {
         self.ids.extend(batch.ids().iter().map(|id| i64::from(*id)));
         self.mask.clear();
         self.mask.resize(self.ids.len(), 0);
-        for (row, length) in self
-            .mask
-            .chunks_exact_mut(batch.width().max(1))
-            .zip(batch.lengths())
-        {
+        for (row, length) in self.mask.chunks_exact_mut(batch.width().max(1)).zip(batch.lengths()) {
             row[..*length].fill(1);
         }
         self.segments.clear();

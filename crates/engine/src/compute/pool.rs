@@ -25,9 +25,7 @@ pub(super) fn pool(pooling: Pooling, tokens: &[f32], out: &mut [f32]) {
         Pooling::Max => {
             out.copy_from_slice(&tokens[..dimensions]);
             for token in tokens.chunks_exact(dimensions).skip(1) {
-                out.iter_mut()
-                    .zip(token)
-                    .for_each(|(most, value)| *most = most.max(*value));
+                out.iter_mut().zip(token).for_each(|(most, value)| *most = most.max(*value));
             }
         }
     }
@@ -69,10 +67,7 @@ mod tests {
         assert_eq!(pooled(Pooling::Max), [3.0, 5.0]);
         assert_eq!(pooled(Pooling::LastToken), [2.0, 0.0]);
         let root = 3.0_f32.sqrt();
-        assert_eq!(
-            pooled(Pooling::MeanSqrtLen),
-            [6.0 * (1.0 / root), 3.0 * (1.0 / root)]
-        );
+        assert_eq!(pooled(Pooling::MeanSqrtLen), [6.0 * (1.0 / root), 3.0 * (1.0 / root)]);
     }
 
     #[test]

@@ -19,11 +19,7 @@ pub struct Runtime {
 impl Runtime {
     /// A runtime that will be loaded from `library` and compute each batch with `threads` threads.
     pub fn new(library: impl Into<PathBuf>, threads: usize) -> Self {
-        Self {
-            library: library.into(),
-            threads: threads.max(1),
-            environment: OnceCell::new(),
-        }
+        Self { library: library.into(), threads: threads.max(1), environment: OnceCell::new() }
     }
 
     /// Threads that compute one batch.
@@ -40,28 +36,18 @@ impl Runtime {
     /// Options for a new session.
     pub(super) fn session(&self) -> Result<SessionBuilder, Error> {
         let environment = self.load()?;
-        configure(environment, self.threads).map_err(|error| Error::Runtime {
-            path: self.library.clone(),
-            reason: error.to_string(),
-        })
+        configure(environment, self.threads)
+            .map_err(|error| Error::Runtime { path: self.library.clone(), reason: error.to_string() })
     }
 }
 
 fn load(library: &Path) -> Result<Environment, Error> {
-    let failed = |reason: String| Error::Runtime {
-        path: library.to_owned(),
-        reason,
-    };
+    let failed = |reason: String| Error::Runtime { path: library.to_owned(), reason };
     if !library.is_file() {
         return Err(failed("the file does not exist".to_owned()));
     }
     let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
-    // ONNX Runtime's own telemetry and logging stay off: nothing of a text may reach a log.
-    builder
-        .with_name("vector_embed")
-        .with_telemetry(false)
-        .build()
-        .map_err(|error| failed(error.to_string()))
+    builder.with_name("vector_embed").with_telemetry(false).build().map_err(|error| failed(error.to_string()))
 }
 
 fn configure(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
@@ -79,7 +65,9 @@ pub(super) fn refused(error: &ort::Error) -> ModelProblem {
 
 /// What ONNX Runtime says while computing.
 pub(super) fn failed(error: &ort::Error) -> Error {
-    Error::Compute {
-        reason: error.message().to_owned(),
+    // Its arena has no error code for this, only a message.
+    if error.message().contains("allocate memory") {
+        return Error::OutOfMemory;
     }
+    Error::Compute { reason: error.message().to_owned() }
 }

@@ -1,12 +1,23 @@
 //! From text to token ids.
 
-use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 use vector_embed_protocol::Purpose;
 
 use crate::error::{Error, ModelProblem};
 use crate::model::{ModelDir, ModelSettings};
 
 const FILE: &str = "tokenizer.json";
+
+/// Of a text that is longer, only a beginning of this many bytes for each token that the model takes is
+/// tokenized at first. Words of all languages have fewer.
+const BYTES_PER_TOKEN: usize = 32;
+/// A beginning has to have so many tokens more than the model takes: the last word may be cut, and a word has at
+/// most 100 (`max_input_chars_per_word` of WordPiece).
+const MARGIN: usize = 128;
+/// Pieces in which tokens are counted end at a blank after so many bytes, or at the latest after the second number.
+const PIECE_BYTES: usize = 16 << 10;
+const LONGEST_PIECE_BYTES: usize = 1 << 20;
 
 /// A model's tokenizer together with its prompts and its limit.
 pub struct TextTokenizer {
@@ -17,6 +28,8 @@ pub struct TextTokenizer {
     max_tokens: usize,
     special_tokens: usize,
     pad: u32,
+    /// Whether a text's tokens are those of its words one after the other, so that parts of it can be taken.
+    by_words: bool,
 }
 
 /// A text as the model sees it.
@@ -24,14 +37,13 @@ pub struct TextTokenizer {
 pub struct Tokens {
     /// Token ids, at most the model's limit, special tokens included.
     pub ids: Box<[u32]>,
-    /// Tokens that the whole text has, special tokens included.
-    pub total: usize,
+    truncated: bool,
 }
 
 impl Tokens {
     /// Whether the text was cut to the model's limit.
     pub fn truncated(&self) -> bool {
-        self.total > self.ids.len()
+        self.truncated
     }
 }
 
@@ -39,25 +51,18 @@ impl TextTokenizer {
     /// Reads `tokenizer.json`. What it says of truncation and padding does not count, see
     /// [`ModelSettings::max_tokens`].
     pub fn read(dir: &ModelDir, settings: &ModelSettings) -> Result<Self, ModelProblem> {
-        let invalid = |reason: String| ModelProblem::Invalid {
-            file: FILE.to_owned(),
-            reason,
-        };
+        let invalid = |reason: String| ModelProblem::Invalid { file: FILE.to_owned(), reason };
         let mut tokenizer =
             Tokenizer::from_bytes(dir.read(FILE)?).map_err(|error| invalid(error.to_string()))?;
         let pad = tokenizer.get_padding().map_or(0, |padding| padding.pad_id);
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| invalid(error.to_string()))?;
-        let special_tokens = tokenizer
-            .get_post_processor()
-            .map_or(0, |post| post.added_tokens(false));
+        tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
+        let special_tokens = tokenizer.get_post_processor().map_or(0, |post| post.added_tokens(false));
         if special_tokens >= settings.max_tokens {
-            return Err(invalid(
-                "the special tokens alone exceed the model's limit".to_owned(),
-            ));
+            return Err(invalid("the special tokens alone exceed the model's limit".to_owned()));
         }
+        let by_words =
+            matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
         Ok(Self {
             tokenizer,
             document_prompt: settings.document_prompt.clone(),
@@ -66,6 +71,7 @@ impl TextTokenizer {
             max_tokens: settings.max_tokens,
             special_tokens,
             pad,
+            by_words,
         })
     }
 
@@ -84,52 +90,74 @@ impl TextTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Tokenizes one text behind the prompt for `purpose`.
+    /// Tokenizes one text behind the prompt for `purpose`. Of a long text only as much is tokenized as matters.
     pub fn tokenize(&self, text: &str, purpose: Purpose) -> Result<Tokens, Error> {
-        let failed = |error: tokenizers::Error| Error::Compute {
-            reason: error.to_string(),
-        };
         let prompt = match purpose {
             Purpose::Document => &self.document_prompt,
             Purpose::Query => &self.query_prompt,
         };
-        let prepared = self.prepare(prompt, text);
-        let mut encoding = self
-            .tokenizer
-            .encode_fast(prepared.as_deref().unwrap_or(text), false)
-            .map_err(failed)?;
-        let total = encoding.len() + self.special_tokens;
-        if total > self.max_tokens {
-            encoding.truncate(
-                self.max_tokens - self.special_tokens,
-                0,
-                TruncationDirection::Right,
-            );
+        let mut encoding = self.encode_beginning(prompt, text)?;
+        let limit = self.max_tokens - self.special_tokens;
+        let truncated = encoding.len() > limit;
+        if truncated {
+            encoding.truncate(limit, 0, TruncationDirection::Right);
         }
-        let encoding = self
-            .tokenizer
-            .post_process(encoding, None, true)
-            .map_err(failed)?;
-        Ok(Tokens {
-            ids: encoding.get_ids().into(),
-            total,
-        })
+        let encoding = self.tokenizer.post_process(encoding, None, true).map_err(|error| failed(&error))?;
+        Ok(Tokens { ids: encoding.get_ids().into(), truncated })
     }
 
-    /// The text with its prompt and in lower case, where the model wants either.
-    fn prepare(&self, prompt: &str, text: &str) -> Option<String> {
-        match (prompt.is_empty(), self.lower_case) {
+    /// Counts the tokens of the piece of `text` that begins at byte `start`; returns them and where the piece
+    /// ends. Special tokens and prompt count with the first.
+    pub fn count_piece(&self, text: &str, start: usize) -> Result<(usize, usize), Error> {
+        let rest = &text[start..];
+        let end = start + if self.by_words { piece(rest) } else { rest.len() };
+        let (prompt, special_tokens) = match start {
+            0 => (&*self.document_prompt, self.special_tokens),
+            _ => ("", 0),
+        };
+        Ok((self.encode(prompt, &text[start..end])?.len() + special_tokens, end))
+    }
+
+    /// All tokens of the text, or at least those of a beginning that has more than the model takes.
+    fn encode_beginning(&self, prompt: &str, text: &str) -> Result<Encoding, Error> {
+        let mut bytes = self.max_tokens * BYTES_PER_TOKEN;
+        while self.by_words && bytes < text.len() {
+            let beginning = self.encode(prompt, &text[..text.floor_char_boundary(bytes)])?;
+            if beginning.len() >= self.max_tokens + MARGIN {
+                return Ok(beginning);
+            }
+            bytes *= 4;
+        }
+        self.encode(prompt, text)
+    }
+
+    fn encode(&self, prompt: &str, text: &str) -> Result<Encoding, Error> {
+        let prepared = match (prompt.is_empty(), self.lower_case) {
             (true, false) => None,
             (false, false) => Some(format!("{prompt}{text}")),
             (_, true) => Some(format!("{prompt}{text}").to_lowercase()),
-        }
+        };
+        self.tokenizer.encode_fast(prepared.as_deref().unwrap_or(text), false).map_err(|error| failed(&error))
     }
+}
+
+fn failed(error: &tokenizers::Error) -> Error {
+    Error::Compute { reason: error.to_string() }
+}
+
+/// The length of the first piece of `text`.
+fn piece(text: &str) -> usize {
+    if text.len() <= PIECE_BYTES {
+        return text.len();
+    }
+    let (early, late) =
+        (text.floor_char_boundary(PIECE_BYTES), text.floor_char_boundary(LONGEST_PIECE_BYTES));
+    let blank = |part: &str| part.find(char::is_whitespace);
+    blank(&text[early..late]).map_or(late, |offset| early + offset)
 }
 
 impl std::fmt::Debug for TextTokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextTokenizer")
-            .field("max_tokens", &self.max_tokens)
-            .finish_non_exhaustive()
+        f.debug_struct("TextTokenizer").field("max_tokens", &self.max_tokens).finish_non_exhaustive()
     }
 }

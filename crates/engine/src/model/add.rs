@@ -1,7 +1,8 @@
 //! Installing a model directory under a name.
 
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -65,10 +66,7 @@ pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
     if !is_model_name(name) {
         return Err(AddError::Name(name.to_owned()));
     }
-    let bad = |problem| AddError::Source {
-        dir: source.to_owned(),
-        problem,
-    };
+    let bad = |problem| AddError::Source { dir: source.to_owned(), problem };
     let source_dir = ModelDir::new(source);
     let settings = ModelSettings::read(&source_dir).map_err(bad)?;
     let (hash, _) = model_hash(&source_dir, &settings.files).map_err(bad)?;
@@ -79,20 +77,13 @@ pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
         let present = ModelSettings::read(&existing)
             .and_then(|settings| model_hash(&existing, &settings.files))
             .is_ok_and(|(existing, _)| existing == hash);
-        return if present {
-            Ok(Added::Present { hash })
-        } else {
-            Err(AddError::Exists(name.to_owned()))
-        };
+        return if present { Ok(Added::Present { hash }) } else { Err(AddError::Exists(name.to_owned())) };
     }
 
     // Hidden from the catalog by its name until it is complete.
     let partial = root.join(format!(".{name}.partial"));
     let written = copy(&source_dir, &settings.files, &partial).and_then(|()| {
-        fs::rename(&partial, &target).map_err(|error| AddError::Write {
-            path: target.clone(),
-            error,
-        })
+        fs::rename(&partial, &target).map_err(|error| AddError::Write { path: target.clone(), error })
     });
     if written.is_err() {
         // The first error is the one to report.
@@ -105,12 +96,14 @@ fn copy(source: &ModelDir, files: &[String], target: &Path) -> Result<(), AddErr
     for name in files {
         let path = target.join(name);
         let parent = path.parent().unwrap_or(target);
-        fs::create_dir_all(parent)
+        // Whoever adds a model, the server's user must be able to read it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
             .and_then(|()| fs::copy(source.file(name), &path).map(drop))
-            .map_err(|error| AddError::Write {
-                path: path.clone(),
-                error,
-            })?;
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+            .map_err(|error| AddError::Write { path: path.clone(), error })?;
     }
     Ok(())
 }

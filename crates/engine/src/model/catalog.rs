@@ -38,10 +38,7 @@ impl Catalog {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let known = entries.iter().any(|entry| entry.name == name);
                 if !known && is_model_name(&name) && entry.path().is_dir() {
-                    entries.push(Entry {
-                        name,
-                        dir: ModelDir::new(entry.path()),
-                    });
+                    entries.push(Entry { name, dir: ModelDir::new(entry.path()) });
                 }
             }
         }

@@ -48,10 +48,7 @@ impl ModelDir {
             Err(error) => Err(problem(name, &error)),
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
-                .map_err(|error| ModelProblem::Invalid {
-                    file: name.to_owned(),
-                    reason: error.to_string(),
-                }),
+                .map_err(|error| ModelProblem::Invalid { file: name.to_owned(), reason: error.to_string() }),
         }
     }
 
@@ -59,13 +56,7 @@ impl ModelDir {
     pub fn fingerprint(&self, names: &[String]) -> Fingerprint {
         let stamp = |name: &String| {
             let meta = fs::metadata(self.file(name)).ok()?;
-            Some([
-                meta.dev(),
-                meta.ino(),
-                meta.len(),
-                meta.mtime() as u64,
-                meta.mtime_nsec() as u64,
-            ])
+            Some([meta.dev(), meta.ino(), meta.len(), meta.mtime() as u64, meta.mtime_nsec() as u64])
         };
         Fingerprint(names.iter().map(stamp).collect())
     }
@@ -79,9 +70,6 @@ pub(super) fn problem(name: &str, error: &io::Error) -> ModelProblem {
     if error.kind() == io::ErrorKind::NotFound {
         ModelProblem::Missing(name.to_owned())
     } else {
-        ModelProblem::Unreadable {
-            file: name.to_owned(),
-            reason: error.to_string(),
-        }
+        ModelProblem::Unreadable { file: name.to_owned(), reason: error.to_string() }
     }
 }

@@ -187,20 +187,13 @@ impl ModelSettings {
         let length: Length = known(dir, LENGTH, &mut files)?.unwrap_or_default();
         let tokenizer: TokenizerConfig = known(dir, TOKENIZER_CONFIG, &mut files)?.unwrap_or_default();
         let prompts: Prompts = known(dir, PROMPTS, &mut files)?.unwrap_or_default();
-        let Modules {
-            pooling,
-            normalize,
-            dimensions,
-            include_prompt,
-        } = Modules::read(dir, &mut files)?;
+        let Modules { pooling, normalize, dimensions, include_prompt } = Modules::read(dir, &mut files)?;
         let weights = weights(dir, &config, &mut files)?;
 
         let (document_prompt, query_prompt) = prompts.choose();
         let has_prompt = !(document_prompt.is_empty() && query_prompt.is_empty());
         if has_prompt && !include_prompt {
-            return Err(ModelProblem::Unsupported(
-                "pooling that leaves the prompt out".to_owned(),
-            ));
+            return Err(ModelProblem::Unsupported("pooling that leaves the prompt out".to_owned()));
         }
         files.sort();
         Ok(Self {
@@ -240,12 +233,8 @@ struct Modules {
 impl Modules {
     /// Without `modules.json` sentence-transformers takes the mean and does not normalize.
     fn read(dir: &ModelDir, files: &mut Vec<String>) -> Result<Self, ModelProblem> {
-        let mut all = Self {
-            pooling: Pooling::Mean,
-            normalize: false,
-            dimensions: None,
-            include_prompt: true,
-        };
+        let mut all =
+            Self { pooling: Pooling::Mean, normalize: false, dimensions: None, include_prompt: true };
         let Some(modules) = known::<Vec<Module>>(dir, MODULES, files)? else {
             return Ok(all);
         };
@@ -262,10 +251,7 @@ impl Modules {
                     all.pooling = config.pooling(&name)?;
                 }
                 _ => {
-                    return Err(ModelProblem::Unsupported(format!(
-                        "module type \"{}\"",
-                        module.r#type
-                    )));
+                    return Err(ModelProblem::Unsupported(format!("module type \"{}\"", module.r#type)));
                 }
             }
         }
@@ -300,10 +286,7 @@ impl PoolingConfig {
                 file: file.to_owned(),
                 reason: "no pooling mode is set".to_owned(),
             }),
-            several => Err(ModelProblem::Unsupported(format!(
-                "pooling by {}",
-                several.join(" and ")
-            ))),
+            several => Err(ModelProblem::Unsupported(format!("pooling by {}", several.join(" and ")))),
         }
     }
 }
@@ -338,32 +321,18 @@ fn weights(dir: &ModelDir, config: &Config, files: &mut Vec<String>) -> Result<W
     }
     if dir.has(SAFETENSORS) {
         let kind = config.model_type.as_deref().unwrap_or("unknown");
-        return Err(ModelProblem::Unsupported(format!(
-            "model type \"{kind}\" without an ONNX file"
-        )));
+        return Err(ModelProblem::Unsupported(format!("model type \"{kind}\" without an ONNX file")));
     }
-    Err(ModelProblem::Missing(format!(
-        "{SAFETENSORS}\" or \"{}",
-        ONNX_FILES[0]
-    )))
+    Err(ModelProblem::Missing(format!("{SAFETENSORS}\" or \"{}", ONNX_FILES[0])))
 }
 
 fn bert_shape(config: &Config) -> Result<BertShape, ModelProblem> {
     let need = |value: Option<usize>, name: &str| match value {
         Some(value) if value > 0 => Ok(value),
-        _ => Err(ModelProblem::Invalid {
-            file: CONFIG.to_owned(),
-            reason: format!("\"{name}\" is missing"),
-        }),
+        _ => Err(ModelProblem::Invalid { file: CONFIG.to_owned(), reason: format!("\"{name}\" is missing") }),
     };
-    if let Some(kind) = config
-        .position_embedding_type
-        .as_deref()
-        .filter(|kind| *kind != "absolute")
-    {
-        return Err(ModelProblem::Unsupported(format!(
-            "position embedding type \"{kind}\""
-        )));
+    if let Some(kind) = config.position_embedding_type.as_deref().filter(|kind| *kind != "absolute") {
+        return Err(ModelProblem::Unsupported(format!("position embedding type \"{kind}\"")));
     }
     if config.is_decoder {
         return Err(ModelProblem::Unsupported("a decoder".to_owned()));
@@ -397,33 +366,23 @@ fn bert_shape(config: &Config) -> Result<BertShape, ModelProblem> {
 /// in sentence-transformers. `truncation` in tokenizer.json does not count: for all-MiniLM-L6-v2 it says 128
 /// where the model was trained and is used everywhere with 256.
 fn max_tokens(config: &Config, length: &Length, tokenizer: &TokenizerConfig) -> Result<usize, ModelProblem> {
-    let of_tokenizer = tokenizer
-        .model_max_length
-        .filter(|limit| *limit < NO_LIMIT)
-        .map(|limit| limit as usize);
+    let of_tokenizer =
+        tokenizer.model_max_length.filter(|limit| *limit < NO_LIMIT).map(|limit| limit as usize);
     let positions = config.max_position_embeddings;
     let limit = length.max_seq_length.or(match (of_tokenizer, positions) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     });
-    let invalid = |file: &str, reason: String| ModelProblem::Invalid {
-        file: file.to_owned(),
-        reason,
-    };
+    let invalid = |file: &str, reason: String| ModelProblem::Invalid { file: file.to_owned(), reason };
     match limit {
-        None => Err(invalid(
-            LENGTH,
-            "no \"max_seq_length\" here and no limit elsewhere".to_owned(),
-        )),
-        Some(limit) if limit < 3 => Err(invalid(
-            LENGTH,
-            format!("\"max_seq_length\" of {limit} is too small"),
-        )),
+        None => Err(invalid(LENGTH, "no \"max_seq_length\" here and no limit elsewhere".to_owned())),
+        Some(limit) if limit < 3 => {
+            Err(invalid(LENGTH, format!("\"max_seq_length\" of {limit} is too small")))
+        }
         Some(limit) => match positions {
-            Some(positions) if limit > positions => Err(invalid(
-                LENGTH,
-                format!("\"max_seq_length\" of {limit} exceeds {positions} positions"),
-            )),
+            Some(positions) if limit > positions => {
+                Err(invalid(LENGTH, format!("\"max_seq_length\" of {limit} exceeds {positions} positions")))
+            }
             _ => Ok(limit),
         },
     }

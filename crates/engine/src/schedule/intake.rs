@@ -1,4 +1,7 @@
 //! Tokenizing, and texts that are computed in isolation.
+//!
+//! Requests are worked on in turns: each gets a step, which tokenizes a few kilobytes or computes one isolated
+//! text, and then stands behind the others. So no request waits long for another's tokens.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +14,12 @@ use super::ready::Item;
 use super::{Counter, Scheduler};
 use crate::compute::{LoadedModel, Tokens};
 use crate::error::Error;
+
+/// A text up to this length is tokenized in less time than another thread takes to wake up.
+const SHORT_TEXT_BYTES: usize = 1024;
+
+/// Bytes of text that a step tokenizes, one text or one piece of a text apart: some milliseconds.
+const STEP_BYTES: usize = 16 << 10;
 
 /// Requests that wait to be tokenized.
 #[derive(Default)]
@@ -25,32 +34,32 @@ struct State {
     busy: bool,
 }
 
-enum Task {
-    Whole(Job),
-    /// The rest of a request whose texts are computed one by one.
-    Isolated(Isolated),
+/// A request on its way through the intake.
+struct Task {
+    job: Job,
+    /// The first text that is not done.
+    next: usize,
+    progress: Progress,
 }
 
-struct Isolated {
-    job: Job,
-    model: Arc<LoadedModel>,
-    vectors: VectorsFrame,
-    truncated: u32,
-    next: usize,
+enum Progress {
+    New,
+    Counting { model: Arc<LoadedModel>, counts: Vec<u32>, offset: usize },
+    Tokenizing { model: Arc<LoadedModel>, items: Vec<Item>, truncated: usize },
+    Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: u32 },
 }
+
+/// A request's failure and the text at fault.
+type Failed = (Error, Option<usize>);
 
 impl Intake {
     pub(super) fn push(&self, job: Job) {
-        self.lock().tasks.push_back(Task::Whole(job));
+        self.put_back(Task { job, next: 0, progress: Progress::New });
         self.changed.notify_one();
     }
 
     pub(super) fn texts(&self) -> usize {
-        let texts = |task: &Task| match task {
-            Task::Whole(job) => job.texts.len(),
-            Task::Isolated(isolated) => isolated.job.texts.len() - isolated.next,
-        };
-        self.lock().tasks.iter().map(texts).sum()
+        self.lock().tasks.iter().map(|task| task.job.texts.len() - task.next).sum()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -66,187 +75,174 @@ impl Intake {
                 state.busy = true;
                 return task;
             }
-            state = self
-                .changed
-                .wait(state)
-                .expect("no thread panics while it holds the intake");
+            state = self.changed.wait(state).expect("no thread panics while it holds the intake");
         }
     }
 
-    /// Puts an unfinished task behind all others, so that a large one does not hold them up.
     fn put_back(&self, task: Task) {
         self.lock().tasks.push_back(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no thread panics while it holds the intake")
+        self.state.lock().expect("no thread panics while it holds the intake")
     }
 }
 
-/// A request's failure and the text at fault.
-type Failed = (Error, Option<usize>);
-
 impl Scheduler {
+    /// Tokenizes a request of one short text in the caller's thread; gives back any other.
+    pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
+        let Question::Embed { isolated: false, .. } = job.question else { return Some(job) };
+        let ([text], Some(model)) = (&*job.texts, self.models.get_if_fresh(&job.model)) else {
+            return Some(job);
+        };
+        if text.len() > SHORT_TEXT_BYTES {
+            return Some(job);
+        }
+        let progress = Progress::Tokenizing { model, items: Vec::new(), truncated: 0 };
+        self.advance(Task { job, next: 0, progress });
+        None
+    }
+
     /// The intake thread.
     pub(super) fn run_intake(&self) {
         loop {
-            match self.intake.next() {
-                Task::Whole(job) if job.caller.gone() => {
-                    self.counters.add(Counter::Cancelled, job.texts.len())
-                }
-                Task::Whole(job) => self.begin(job),
-                Task::Isolated(task) => self.continue_isolated(task),
+            if let Some(unfinished) = self.advance(self.intake.next()) {
+                self.intake.put_back(unfinished);
             }
         }
     }
 
-    fn begin(&self, job: Job) {
-        let model = match self.models.get(&job.model) {
-            Ok(model) => model,
-            Err(error) => return self.fail(job, &(error, None)),
-        };
-        match job.question {
-            Question::TokenCount => self.count_tokens(job, &model),
+    /// Takes a request one step on; gives it back if it is not finished.
+    fn advance(&self, mut task: Task) -> Option<Task> {
+        if task.job.caller.gone() {
+            self.counters.add(Counter::Cancelled, task.job.texts.len() - task.next);
+            return None;
+        }
+        match self.step(&mut task) {
+            Err((error, position)) => {
+                self.counters.add(Counter::Errors, 1);
+                task.job.fail(&error, position);
+                None
+            }
+            Ok(()) if task.next < task.job.texts.len() => Some(task),
+            Ok(()) => {
+                self.finish(task);
+                None
+            }
+        }
+    }
+
+    fn step(&self, task: &mut Task) -> Result<(), Failed> {
+        let Task { job, next, progress } = task;
+        match progress {
+            Progress::New => *progress = self.begin(job)?,
+            Progress::Counting { model, counts, offset } => {
+                let (count, end) =
+                    guarded(*next, || model.tokenizer.count_piece(&job.texts[*next], *offset))?;
+                let so_far = if *offset == 0 { 0 } else { counts.pop().unwrap_or(0) };
+                counts.push(so_far + count as u32);
+                *offset = if end == job.texts[*next].len() { 0 } else { end };
+                *next += usize::from(*offset == 0);
+            }
+            Progress::Tokenizing { model, items, truncated } => {
+                let mut bytes = 0;
+                while *next < job.texts.len() && bytes < STEP_BYTES {
+                    let tokens = self.tokenize(job, model, *next)?;
+                    *truncated += usize::from(tokens.truncated());
+                    items.push(Item { position: *next, ids: tokens.ids });
+                    bytes += job.texts[*next].len();
+                    *next += 1;
+                }
+            }
+            Progress::Isolated { model, vectors, truncated } => {
+                let tokens = self.compute_isolated(job, model, vectors, *next)?;
+                *truncated += u32::from(tokens.truncated());
+                *next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, job: &Job) -> Result<Progress, Failed> {
+        let model = self.models.get(&job.model).map_err(|error| (error, None))?;
+        Ok(match job.question {
+            Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
             Question::Embed { isolated: true, .. } => {
                 let vectors = VectorsFrame::new(job.id, model.dimensions, job.texts.len(), 0);
-                self.continue_isolated(Isolated {
-                    job,
-                    model,
-                    vectors,
-                    truncated: 0,
-                    next: 0,
-                });
+                Progress::Isolated { model, vectors, truncated: 0 }
             }
-            Question::Embed {
-                purpose, overlong, ..
-            } => self.enqueue(job, model, purpose, overlong),
-        }
+            Question::Embed { .. } => {
+                let items = Vec::with_capacity(job.texts.len());
+                Progress::Tokenizing { model, items, truncated: 0 }
+            }
+        })
     }
 
-    fn fail(&self, job: Job, (error, position): &Failed) {
-        self.counters.add(Counter::Errors, 1);
-        job.fail(error, *position);
-    }
-
-    fn count_tokens(&self, job: Job, model: &LoadedModel) {
-        let counts = (0..job.texts.len())
-            .map(|position| {
-                guarded(position, || {
-                    model.tokenizer.tokenize(&job.texts[position], Purpose::Document)
-                })
-                .map(|tokens| tokens.total as u32)
-            })
-            .collect::<Result<Vec<u32>, Failed>>();
-        match counts {
-            Ok(counts) => {
+    /// Sends a request whose texts are all done on its way: to the runner, or back to its caller.
+    fn finish(&self, Task { job, progress, .. }: Task) {
+        match progress {
+            // A request has at least one text, so one that is finished has begun.
+            Progress::New => {}
+            Progress::Counting { counts, .. } => {
                 let mut frame = Vec::new();
                 Reply::TokenCounts { id: job.id, counts }.append(&mut frame);
                 job.caller.send(frame, Some(job.held));
             }
-            Err(failed) => self.fail(job, &failed),
+            Progress::Tokenizing { model, items, truncated } => {
+                self.counters.add(Counter::Truncated, truncated);
+                let pending = Arc::new(Pending::new(job, model, truncated));
+                self.lock_ready().queue.push(pending, items);
+                self.ready_changed.notify_all();
+            }
+            Progress::Isolated { mut vectors, truncated, .. } => {
+                self.counters.add(Counter::Truncated, truncated as usize);
+                vectors.set_truncated(truncated);
+                job.caller.send(vectors.into_bytes(), Some(job.held));
+            }
         }
     }
 
-    fn enqueue(&self, job: Job, model: Arc<LoadedModel>, purpose: Purpose, overlong: Overlong) {
-        let mut items = Vec::with_capacity(job.texts.len());
-        let mut truncated = 0;
-        for position in 0..job.texts.len() {
-            match self.tokenize(&job, &model, position, purpose, overlong) {
-                Ok(tokens) => {
-                    truncated += usize::from(tokens.truncated());
-                    items.push(Item {
-                        position,
-                        ids: tokens.ids,
-                    });
-                }
-                Err(failed) => return self.fail(job, &failed),
-            }
-            if job.caller.gone() {
-                return self.counters.add(Counter::Cancelled, job.texts.len());
-            }
-        }
-        self.counters.add(Counter::Truncated, truncated);
-        let pending = Arc::new(Pending::new(job, model, truncated));
-        self.lock_ready().queue.push(pending, items);
-        self.ready_changed.notify_all();
-    }
-
-    fn tokenize(
-        &self,
-        job: &Job,
-        model: &LoadedModel,
-        position: usize,
-        purpose: Purpose,
-        overlong: Overlong,
-    ) -> Result<Tokens, Failed> {
+    fn tokenize(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Tokens, Failed> {
         let text = &*job.texts[position];
         if self.suspects.refuses(text) {
             return Err((Error::Refused, Some(position)));
         }
+        let (purpose, overlong) = match job.question {
+            Question::Embed { purpose, overlong, .. } => (purpose, overlong),
+            Question::TokenCount => (Purpose::Document, Overlong::Truncate),
+        };
         let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose))?;
         if tokens.truncated() && overlong == Overlong::Refuse {
             let limit = model.tokenizer.max_tokens();
-            let error = Error::TooLong {
-                model: model.name.clone(),
-                tokens: tokens.total,
-                limit,
-            };
-            return Err((error, Some(position)));
+            return Err((Error::TooLong { model: model.name.clone(), limit }, Some(position)));
         }
         Ok(tokens)
     }
 
-    /// Computes the next text of an isolated request while nothing else is computed, and tells the caller
-    /// first: if the engine dies now, the caller knows why.
-    fn continue_isolated(&self, mut task: Isolated) {
-        if task.job.caller.gone() {
-            return self
-                .counters
-                .add(Counter::Cancelled, task.job.texts.len() - task.next);
-        }
-        if let Some(position) = (task.next < task.job.texts.len()).then_some(task.next) {
-            self.wait_until_quiet();
-            if let Err(failed) = self.compute_isolated(&mut task, position) {
-                return self.fail(task.job, &failed);
-            }
-            task.next += 1;
-        }
-        if task.next < task.job.texts.len() {
-            return self.intake.put_back(Task::Isolated(task));
-        }
-        task.vectors.set_truncated(task.truncated);
-        task.job
-            .caller
-            .send(task.vectors.into_bytes(), Some(task.job.held));
-    }
-
-    fn compute_isolated(&self, task: &mut Isolated, position: usize) -> Result<(), Failed> {
-        let Question::Embed {
-            purpose, overlong, ..
-        } = task.job.question
-        else {
-            return Ok(());
-        };
+    /// Computes one text while nothing else is computed, and tells the caller before and after: if the engine
+    /// dies in between, the caller knows why.
+    fn compute_isolated(
+        &self,
+        job: &Job,
+        model: &LoadedModel,
+        vectors: &mut VectorsFrame,
+        position: usize,
+    ) -> Result<Tokens, Failed> {
+        self.wait_until_quiet();
+        let (id, number) = (job.id, position as u32);
         let mut frame = Vec::new();
-        Reply::Started {
-            id: task.job.id,
-            position: position as u32,
-        }
-        .append(&mut frame);
-        task.job.caller.send_now(frame);
-        let _watch = self.suspects.watch(&task.job.texts[position]);
-        let tokens = self.tokenize(&task.job, &task.model, position, purpose, overlong)?;
-        let mut vector = Vec::with_capacity(task.model.dimensions);
-        guarded(position, || {
-            self.compute(&task.model, std::iter::once(&*tokens.ids), &mut vector)
-        })?;
-        task.truncated += u32::from(tokens.truncated());
-        self.counters
-            .add(Counter::Truncated, usize::from(tokens.truncated()));
-        task.vectors.set(position, &vector);
-        Ok(())
+        Reply::Started { id, position: number }.append(&mut frame);
+        job.caller.send_now(frame);
+        let watch = self.suspects.watch(&job.texts[position]);
+        let tokens = self.tokenize(job, model, position)?;
+        let mut vector = Vec::with_capacity(model.dimensions);
+        guarded(position, || self.compute(model, std::iter::once(&*tokens.ids), &mut vector))?;
+        drop(watch);
+        vectors.set(position, &vector);
+        let mut frame = Vec::new();
+        Reply::Finished { id, position: number }.append(&mut frame);
+        job.caller.send_now(frame);
+        Ok(tokens)
     }
 
     fn wait_until_quiet(&self) {
@@ -262,10 +258,7 @@ impl Scheduler {
 
 /// Runs `work` on the text at `position`; a panic in a library costs that text's request and nothing else.
 pub(super) fn guarded<T>(position: usize, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Failed> {
-    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(Error::Compute {
-            reason: "the model's code panicked".to_owned(),
-        })
-    });
+    let result = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::Compute { reason: "the model's code panicked".to_owned() }));
     result.map_err(|error| (error, Some(position)))
 }

@@ -87,16 +87,8 @@ impl Pending {
     pub(super) fn new(job: Job, model: Arc<LoadedModel>, truncated: usize) -> Self {
         let count = job.texts.len();
         let frame = VectorsFrame::new(job.id, model.dimensions, count, truncated as u32);
-        let state = Mutex::new(PendingState {
-            answer: Some((frame, job.held)),
-            missing: count,
-        });
-        Self {
-            caller: job.caller,
-            model,
-            id: job.id,
-            state,
-        }
+        let state = Mutex::new(PendingState { answer: Some((frame, job.held)), missing: count });
+        Self { caller: job.caller, model, id: job.id, state }
     }
 
     /// Stores the vector of the text at `position`; with the last one the answer goes out.
@@ -127,9 +119,7 @@ impl Pending {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, PendingState> {
-        self.state
-            .lock()
-            .expect("no thread panics while it holds a request")
+        self.state.lock().expect("no thread panics while it holds a request")
     }
 }
 

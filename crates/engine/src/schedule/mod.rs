@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! connections ─ submit ─▶ intake thread ─ tokens ─▶ ready queue ─ batches ─▶ runner thread ─ frames ─▶ connections
-//!                          (tokenizes)               (fair order)            (computes)
+//!            │             (tokenizes)           ▲   (fair order)            (computes)
+//!            └───── one short text ──────────────┘
 //! ```
+//!
+//! One short text is tokenized by the connection's own thread: that takes less time than waking another, and it
+//! does not wait behind the tokenizing of bulk work.
 //!
 //! No lock is held while a text is tokenized or a batch is computed.
 
@@ -65,10 +69,9 @@ impl Scheduler {
             counters: Counters::default(),
             suspects: Suspects::open(directory),
         });
-        for (name, run) in [
-            ("intake", Self::run_intake as fn(&Self)),
-            ("runner", Self::run_batches as fn(&Self)),
-        ] {
+        for (name, run) in
+            [("intake", Self::run_intake as fn(&Self)), ("runner", Self::run_batches as fn(&Self))]
+        {
             let scheduler = Arc::clone(&scheduler);
             thread::Builder::new().name(name.to_owned()).spawn(move || {
                 // A request that kills one of the two threads would leave all others waiting: a crash is better,
@@ -86,7 +89,9 @@ impl Scheduler {
         if matches!(job.question, Question::Embed { .. }) {
             self.counters.add(Counter::Requests, 1);
         }
-        self.intake.push(job);
+        if let Some(job) = self.try_at_once(job) {
+            self.intake.push(job);
+        }
     }
 
     /// The counters.
@@ -118,8 +123,6 @@ impl Scheduler {
     }
 
     fn lock_ready(&self) -> std::sync::MutexGuard<'_, ReadyState> {
-        self.ready
-            .lock()
-            .expect("no thread panics while it holds the ready queue")
+        self.ready.lock().expect("no thread panics while it holds the ready queue")
     }
 }

@@ -31,13 +31,7 @@ struct Loaded {
 impl ModelStore {
     /// A store of the models in `catalog`.
     pub fn new(catalog: Catalog, runtime: Runtime, decorate: Decorate) -> Self {
-        Self {
-            catalog,
-            runtime,
-            decorate,
-            loaded: Mutex::default(),
-            hashes: Mutex::default(),
-        }
+        Self { catalog, runtime, decorate, loaded: Mutex::default(), hashes: Mutex::default() }
     }
 
     /// Threads that compute one batch.
@@ -45,40 +39,35 @@ impl ModelStore {
         self.runtime.threads()
     }
 
+    /// The model of this name if it is in memory and was looked at a moment ago. Does not wait for anything.
+    pub fn get_if_fresh(&self, name: &str) -> Option<Arc<LoadedModel>> {
+        let models = self.lock();
+        let loaded = models.get(name)?;
+        (loaded.checked.elapsed() < RECHECK).then(|| Arc::clone(&loaded.model))
+    }
+
     /// The model of this name, loaded if necessary. Failures are not remembered.
     pub fn get(&self, name: &str) -> Result<Arc<LoadedModel>, Error> {
-        let known = self
-            .lock()
-            .get(name)
-            .map(|loaded| (Arc::clone(&loaded.model), loaded.checked));
-        if let Some((model, checked)) = &known
-            && checked.elapsed() < RECHECK
-        {
-            return Ok(Arc::clone(model));
+        if let Some(model) = self.get_if_fresh(name) {
+            return Ok(model);
         }
+        let known = self.lock().get(name).map(|loaded| Arc::clone(&loaded.model));
         let entry = self.catalog.find(name).inspect_err(|_| self.forget(name))?;
         let model = match known {
-            Some((model, _)) if model.is_current(&entry) => model,
+            Some(model) if model.is_current(&entry) => model,
             _ => {
                 self.forget(name);
                 Arc::new(load(&self.runtime, &entry, self.decorate)?)
             }
         };
-        let loaded = Loaded {
-            model: Arc::clone(&model),
-            checked: Instant::now(),
-        };
+        let loaded = Loaded { model: Arc::clone(&model), checked: Instant::now() };
         self.lock().insert(name.to_owned(), loaded);
         Ok(model)
     }
 
     /// The installed models with what their directories say, unusable ones included.
     pub fn list(&self) -> Vec<ModelInfo> {
-        self.catalog
-            .list()
-            .iter()
-            .map(|entry| self.describe(entry))
-            .collect()
+        self.catalog.list().iter().map(|entry| self.describe(entry)).collect()
     }
 
     fn describe(&self, entry: &Entry) -> ModelInfo {
@@ -93,15 +82,8 @@ impl ModelStore {
     fn read(&self, entry: &Entry) -> Result<ModelInfo, ModelProblem> {
         let settings = ModelSettings::read(&entry.dir)?;
         let (hash, bytes) = self.hash(entry, &settings)?;
-        let loaded = self
-            .lock()
-            .get(&entry.name)
-            .map(|loaded| Arc::clone(&loaded.model));
-        let dimensions = loaded
-            .as_ref()
-            .map(|model| model.dimensions)
-            .or(settings.dimensions)
-            .unwrap_or(0);
+        let loaded = self.lock().get(&entry.name).map(|loaded| Arc::clone(&loaded.model));
+        let dimensions = loaded.as_ref().map(|model| model.dimensions).or(settings.dimensions).unwrap_or(0);
         Ok(ModelInfo {
             name: entry.name.clone(),
             dimensions: dimensions as u32,
@@ -131,8 +113,7 @@ impl ModelStore {
             return Ok((hash.clone(), *bytes));
         }
         let (hash, bytes) = model_hash(&entry.dir, &settings.files)?;
-        self.lock_hashes()
-            .insert(path, (fingerprint, hash.clone(), bytes));
+        self.lock_hashes().insert(path, (fingerprint, hash.clone(), bytes));
         Ok((hash, bytes))
     }
 
@@ -141,14 +122,10 @@ impl ModelStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Loaded>> {
-        self.loaded
-            .lock()
-            .expect("no thread panics while it holds the models")
+        self.loaded.lock().expect("no thread panics while it holds the models")
     }
 
     fn lock_hashes(&self) -> MutexGuard<'_, HashMap<PathBuf, (Fingerprint, String, u64)>> {
-        self.hashes
-            .lock()
-            .expect("no thread panics while it holds the hashes")
+        self.hashes.lock().expect("no thread panics while it holds the hashes")
     }
 }

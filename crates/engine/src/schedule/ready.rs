@@ -60,13 +60,7 @@ pub(super) struct Work<R> {
 
 impl<R: Request> Ready<R> {
     pub(super) fn new(batch_tokens: usize, run_cost: usize) -> Self {
-        Self {
-            batch_tokens,
-            run_cost,
-            flows: Vec::new(),
-            virtual_time: 0,
-            texts: 0,
-        }
+        Self { batch_tokens, run_cost, flows: Vec::new(), virtual_time: 0, texts: 0 }
     }
 
     /// Number of texts that wait.
@@ -85,11 +79,7 @@ impl<R: Request> Ready<R> {
             Some(flow) => flow.requests.push_back(waiting),
             None => {
                 let requests = VecDeque::from([waiting]);
-                self.flows.push(Flow {
-                    caller,
-                    tag: self.virtual_time,
-                    requests,
-                });
+                self.flows.push(Flow { caller, tag: self.virtual_time, requests });
             }
         }
     }
@@ -99,12 +89,8 @@ impl<R: Request> Ready<R> {
         let dropped = self.drop_abandoned();
         // A stable sort: of equal tags the one that has waited longest comes first.
         self.flows.sort_by_key(|flow| flow.tag);
-        let mut batch = Batching {
-            budget: self.batch_tokens,
-            run_cost: self.run_cost,
-            width: 0,
-            items: vec![],
-        };
+        let mut batch =
+            Batching { budget: self.batch_tokens, run_cost: self.run_cost, width: 0, items: vec![] };
         if let Some(flow) = self.flows.first_mut() {
             self.virtual_time = flow.tag;
             let leader = &mut flow.requests[0];
@@ -126,10 +112,7 @@ impl<R: Request> Ready<R> {
         }
         self.texts -= batch.items.len();
         self.remove_empty();
-        Work {
-            items: batch.items,
-            dropped,
-        }
+        Work { items: batch.items, dropped }
     }
 
     fn drop_abandoned(&mut self) -> usize {
@@ -175,10 +158,7 @@ impl<R: Request> Batching<R> {
             // The longest that needs no more width, else the shortest that does.
             let longer = waiting.items.partition_point(|item| item.ids.len() <= self.width);
             let fits = |index: &usize| {
-                waiting
-                    .items
-                    .get(*index)
-                    .is_some_and(|item| self.has_room_for(item.ids.len()))
+                waiting.items.get(*index).is_some_and(|item| self.has_room_for(item.ids.len()))
             };
             let Some(index) = [longer.wrapping_sub(1), longer].into_iter().find(fits) else {
                 return tokens;
@@ -226,30 +206,20 @@ mod tests {
     }
 
     fn fake(caller: u64) -> Fake {
-        Fake {
-            caller,
-            model: 0,
-            gone: Rc::default(),
-        }
+        Fake { caller, model: 0, gone: Rc::default() }
     }
 
     fn items(lengths: &[usize]) -> Vec<Item> {
         lengths
             .iter()
             .enumerate()
-            .map(|(position, length)| Item {
-                position,
-                ids: vec![1; *length].into(),
-            })
+            .map(|(position, length)| Item { position, ids: vec![1; *length].into() })
             .collect()
     }
 
     /// (caller, length) of each text of a batch.
     fn summary(work: &Work<Fake>) -> Vec<(u64, usize)> {
-        work.items
-            .iter()
-            .map(|(request, item)| (request.caller, item.ids.len()))
-            .collect()
+        work.items.iter().map(|(request, item)| (request.caller, item.ids.len())).collect()
     }
 
     #[test]
@@ -270,11 +240,7 @@ mod tests {
         ready.push(fake(1), items(&[30; 100]));
         assert_eq!(summary(&ready.take()), [(1, 30), (1, 30)]);
         ready.push(fake(2), items(&[9]));
-        assert_eq!(
-            summary(&ready.take()),
-            [(2, 9)],
-            "alone, not filled up with bulk work"
-        );
+        assert_eq!(summary(&ready.take()), [(2, 9)], "alone, not filled up with bulk work");
         assert_eq!(summary(&ready.take()), [(1, 30), (1, 30)]);
     }
 

@@ -31,10 +31,7 @@ impl Scheduler {
             self.ready_changed.notify_all();
         }
         while ready.queue.texts() == 0 {
-            ready = self
-                .ready_changed
-                .wait(ready)
-                .expect("no thread panics while it holds the ready queue");
+            ready = self.ready_changed.wait(ready).expect("no thread panics while it holds the ready queue");
         }
         ready.running = true;
         ready.queue.take()
@@ -76,8 +73,7 @@ impl Scheduler {
         });
         let start = Instant::now();
         model.embed(rows, vectors)?;
-        self.counters
-            .add(Counter::ComputeMicros, start.elapsed().as_micros() as usize);
+        self.counters.add(Counter::ComputeMicros, start.elapsed().as_micros() as usize);
         self.counters.add(Counter::Batches, 1);
         self.counters.add(Counter::Texts, count);
         self.counters.add(Counter::Tokens, tokens);

@@ -38,25 +38,16 @@ impl Suspects {
         if let Ok(hash) = fs::read_to_string(&current) {
             refused.push((hash, now + REFUSED_FOR.as_secs()));
             // Without these files a text is tried once more than it should be, which harms nobody for long.
-            let lines: String = refused
-                .iter()
-                .map(|(hash, until)| format!("{hash} {until}\n"))
-                .collect();
+            let lines: String = refused.iter().map(|(hash, until)| format!("{hash} {until}\n")).collect();
             let _ = fs::write(&list, lines);
             let _ = fs::remove_file(&current);
         }
-        Self {
-            current,
-            refused: Mutex::new(refused),
-        }
+        Self { current, refused: Mutex::new(refused) }
     }
 
     /// Whether this text crashed the engine within the last minute.
     pub(super) fn refuses(&self, text: &str) -> bool {
-        let mut refused = self
-            .refused
-            .lock()
-            .expect("no thread panics while it holds the list");
+        let mut refused = self.refused.lock().expect("no thread panics while it holds the list");
         if refused.is_empty() {
             return false;
         }
@@ -86,10 +77,7 @@ fn hash(text: &str) -> String {
 }
 
 fn seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -114,11 +102,7 @@ mod tests {
     fn a_refusal_ends() {
         let directory = tempfile::tempdir().unwrap();
         let past = seconds() - 1;
-        fs::write(
-            directory.path().join("refused_texts"),
-            format!("{} {past}\n", hash("bad")),
-        )
-        .unwrap();
+        fs::write(directory.path().join("refused_texts"), format!("{} {past}\n", hash("bad"))).unwrap();
         assert!(!Suspects::open(directory.path()).refuses("bad"));
     }
 }

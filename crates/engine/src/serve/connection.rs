@@ -1,14 +1,15 @@
-//! One client: a task that reads its requests and a task that writes its answers.
+//! One client: a task that reads its requests, and the writing of its answers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc as blocking};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc as blocking};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use vector_embed_protocol::{
     BUILD_ID, FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, PROTOCOL_VERSION, Reply, Request,
@@ -21,21 +22,29 @@ use crate::schedule::{Caller, Held, Job, Question};
 /// A client that has begun a frame, or is being sent one, and then stands still for so long is given up.
 const STALLED: Duration = Duration::from_secs(60);
 
+/// Requests are read through a buffer of this size; larger payloads go past it.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// A frame on its way out.
+/// A frame on its way out, and what is let go when it is sent.
 struct Outgoing {
     frame: Vec<u8>,
-    /// Given back when the frame is sent.
-    held: Option<Held>,
+    written: usize,
+    _held: Option<Held>,
     sent: Option<blocking::SyncSender<()>>,
 }
 
 /// The side of a connection that the scheduler sees.
+///
+/// An answer is written by the thread that has it, so that it does not wait for another to wake up. What the
+/// socket does not take at once is left to the connection's own task.
 struct Connection {
     id: u64,
     gone: AtomicBool,
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    socket: OwnedWriteHalf,
+    outgoing: Mutex<VecDeque<Outgoing>>,
+    left_over: Notify,
 }
 
 impl Caller for Connection {
@@ -48,67 +57,97 @@ impl Caller for Connection {
     }
 
     fn send(&self, frame: Vec<u8>, held: Option<Held>) {
-        // Fails only when the client is gone, and then nobody misses the answer.
-        let _ = self.outgoing.send(Outgoing {
-            frame,
-            held,
-            sent: None,
-        });
+        self.push(Outgoing { frame, written: 0, _held: held, sent: None });
     }
 
     fn send_now(&self, frame: Vec<u8>) {
         let (sent, done) = blocking::sync_channel(1);
-        if self
-            .outgoing
-            .send(Outgoing {
-                frame,
-                held: None,
-                sent: Some(sent),
-            })
-            .is_ok()
-        {
-            // An error means that the writer, and with it the client, is gone.
-            let _ = done.recv();
+        self.push(Outgoing { frame, written: 0, _held: None, sent: Some(sent) });
+        // An error means that the client, and with it the frame, is gone.
+        let _ = done.recv();
+    }
+}
+
+impl Connection {
+    fn push(&self, frame: Outgoing) {
+        let mut outgoing = self.lock();
+        if self.gone() {
+            return;
         }
+        outgoing.push_back(frame);
+        if outgoing.len() == 1 && !self.write_some(&mut outgoing) {
+            self.left_over.notify_one();
+        }
+    }
+
+    /// Writes as much as the socket takes without waiting; true if nothing is left or nobody reads any more.
+    fn write_some(&self, outgoing: &mut VecDeque<Outgoing>) -> bool {
+        while let Some(front) = outgoing.front_mut() {
+            match self.socket.try_write(&front.frame[front.written..]) {
+                Ok(count) => front.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // The reading side notices as well.
+                Err(_) => outgoing.clear(),
+            }
+            if let Some(done) = outgoing.pop_front_if(|front| front.written == front.frame.len())
+                && let Some(sent) = done.sent
+            {
+                let _ = sent.send(());
+            }
+        }
+        true
+    }
+
+    /// Writes what was left over, until the client stands still for too long.
+    async fn write_left_overs(&self) {
+        loop {
+            self.left_over.notified().await;
+            while !self.lock().is_empty() {
+                match timeout(STALLED, self.socket.writable()).await {
+                    Ok(Ok(())) => {}
+                    _ => return,
+                }
+                let mut outgoing = self.lock();
+                self.write_some(&mut outgoing);
+            }
+        }
+    }
+
+    /// Marks the client as gone and lets its answers go.
+    fn close(&self) {
+        let mut outgoing = self.lock();
+        self.gone.store(true, Ordering::Relaxed);
+        outgoing.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Outgoing>> {
+        self.outgoing.lock().expect("no thread panics while it holds the frames")
     }
 }
 
 /// Serves one client until it leaves or breaks the protocol.
 pub(super) async fn serve(stream: UnixStream, engine: Arc<Engine>) {
     engine.connections.fetch_add(1, Ordering::Relaxed);
-    let (mut reader, writer) = stream.into_split();
-    let (outgoing, frames) = mpsc::unbounded_channel();
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let (reader, socket) = stream.into_split();
     let connection = Arc::new(Connection {
-        id,
+        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         gone: AtomicBool::new(false),
-        outgoing,
+        socket,
+        outgoing: Mutex::default(),
+        left_over: Notify::new(),
     });
-    let writing = tokio::spawn(write_frames(writer, frames));
-
+    let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     // However it ends, the client has left or is told to: both close the connection.
-    let _ = read_requests(&mut reader, &connection, &engine).await;
-    connection.gone.store(true, Ordering::Relaxed);
-    drop(connection);
-    let _ = timeout(STALLED, writing).await;
+    tokio::select! {
+        _ = read_requests(&mut reader, &connection, &engine) => {}
+        () = connection.write_left_overs() => {}
+    }
+    connection.close();
     engine.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
-async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Outgoing>) {
-    while let Some(Outgoing { frame, held, sent }) = frames.recv().await {
-        match timeout(STALLED, writer.write_all(&frame)).await {
-            Ok(Ok(())) => {}
-            _ => return,
-        }
-        drop(held);
-        if let Some(sent) = sent {
-            let _ = sent.send(());
-        }
-    }
-}
-
 async fn read_requests(
-    reader: &mut OwnedReadHalf,
+    reader: &mut BufReader<OwnedReadHalf>,
     connection: &Arc<Connection>,
     engine: &Arc<Engine>,
 ) -> io::Result<()> {
@@ -122,10 +161,7 @@ async fn read_requests(
         };
         // Taken before the payload is read: what does not fit waits in the client, not here.
         let credits = (header.length >> 10) as u32 + 1;
-        let held = Arc::clone(&engine.credits)
-            .acquire_many_owned(credits)
-            .await
-            .map_err(io::Error::other)?;
+        let held = Arc::clone(&engine.credits).acquire_many_owned(credits).await.map_err(io::Error::other)?;
         let mut payload = vec![0; header.length];
         timeout(STALLED, reader.read_exact(&mut payload)).await??;
         match Request::decode(header.kind, &payload) {
@@ -142,13 +178,7 @@ async fn read_requests(
 
 /// Tells a client that its frame cannot be read, and ends the connection.
 fn refuse(connection: &Connection, malformed: &vector_embed_protocol::Malformed) -> io::Result<()> {
-    fail(
-        connection,
-        0,
-        &Error::BadRequest {
-            reason: malformed.to_string(),
-        },
-    );
+    fail(connection, 0, &Error::BadRequest { reason: malformed.to_string() });
     Err(io::ErrorKind::InvalidData.into())
 }
 
@@ -169,9 +199,7 @@ fn greet(connection: &Connection, engine: &Engine, version: u16, build: &str) ->
         engine.stop.notify_one();
         Some(Error::Retiring)
     } else if version != PROTOCOL_VERSION {
-        Some(Error::Version {
-            client: build.to_owned(),
-        })
+        Some(Error::Version { client: build.to_owned() })
     } else {
         None
     };
@@ -180,36 +208,17 @@ fn greet(connection: &Connection, engine: &Engine, version: u16, build: &str) ->
         return Err(io::ErrorKind::Unsupported.into());
     }
     let pid = std::process::id();
-    reply(
-        connection,
-        &Reply::Welcome {
-            version: PROTOCOL_VERSION,
-            build: BUILD_ID,
-            pid,
-        },
-    );
+    reply(connection, &Reply::Welcome { version: PROTOCOL_VERSION, build: BUILD_ID, pid });
     Ok(())
 }
 
 fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engine>, held: Held) {
     let (id, question, model, texts) = match request {
         Request::Hello { .. } => {
-            return fail(
-                connection,
-                0,
-                &Error::BadRequest {
-                    reason: "second greeting".into(),
-                },
-            );
+            return fail(connection, 0, &Error::BadRequest { reason: "second greeting".into() });
         }
         Request::Stats { id } => {
-            return reply(
-                connection,
-                &Reply::Stats {
-                    id,
-                    stats: Box::new(engine.stats()),
-                },
-            );
+            return reply(connection, &Reply::Stats { id, stats: Box::new(engine.stats()) });
         }
         Request::Models { id } => return list_models(id, connection, engine),
         Request::Embed(embed) => {
@@ -223,13 +232,7 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
         Request::TokenCount { id, model, texts } => (id, Question::TokenCount, model, texts),
     };
     if texts.is_empty() {
-        return fail(
-            connection,
-            id,
-            &Error::BadRequest {
-                reason: "a request without texts".into(),
-            },
-        );
+        return fail(connection, id, &Error::BadRequest { reason: "a request without texts".into() });
     }
     engine.scheduler.submit(Job {
         caller: Arc::clone(connection) as Arc<dyn Caller>,

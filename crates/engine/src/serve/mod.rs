@@ -73,15 +73,10 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
         executable: Executable::current()?,
         stop: Notify::new(),
         connections: AtomicU64::new(0),
-        started_at: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_micros() as u64,
+        started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
         restarts: options.restarts,
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(serve(&engine, &options.directory));
     // Answers of the last batches may still be on their way through the runtime.
     runtime.shutdown_timeout(Duration::from_millis(100));

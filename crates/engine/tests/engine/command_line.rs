@@ -12,7 +12,9 @@ fn engine(root: &Path, arguments: &[&str], input: &str) -> (bool, String) {
 }
 
 fn engine_with(runtime: &Path, root: &Path, arguments: &[&str], input: &str) -> (bool, String) {
+    let home = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_vector_embed_engine"))
+        .env("HOME", home.path())
         .args(arguments)
         .arg("--models")
         .arg(root)
@@ -26,6 +28,12 @@ fn engine_with(runtime: &Path, root: &Path, arguments: &[&str], input: &str) -> 
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].concat();
+    // ONNX Runtime would keep a telemetry database in a folder of its maker.
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "the engine writes nothing to the home folder"
+    );
     (output.status.success(), String::from_utf8(text).unwrap())
 }
 
@@ -36,36 +44,19 @@ fn a_model_is_added_listed_checked_and_used() {
     let source = source.to_str().unwrap();
 
     let (ok, said) = engine(root.path(), &["model", "add", source, "--name", "tiny"], "");
-    assert!(
-        ok && said.starts_with("added model \"tiny\" with hash "),
-        "{said}"
-    );
+    assert!(ok && said.starts_with("added model \"tiny\" with hash "), "{said}");
     let (ok, said) = engine(root.path(), &["model", "add", source, "--name", "tiny"], "");
     assert!(ok && said.contains("was there already"), "{said}");
     let other = golden().join("models/tiny-bert-cls");
-    let (ok, said) = engine(
-        root.path(),
-        &["model", "add", other.to_str().unwrap(), "--name", "tiny"],
-        "",
-    );
+    let (ok, said) = engine(root.path(), &["model", "add", other.to_str().unwrap(), "--name", "tiny"], "");
     assert!(!ok && said.contains("exists with other content"), "{said}");
 
     let (ok, said) = engine(root.path(), &["model", "list"], "");
-    assert!(
-        ok && said.starts_with("tiny\t32 dimensions\t48 tokens\t"),
-        "{said}"
-    );
+    assert!(ok && said.starts_with("tiny\t32 dimensions\t48 tokens\t"), "{said}");
     let (ok, said) = engine(root.path(), &["model", "check", "tiny"], "");
-    assert!(
-        ok && said.contains("dimensions      32") && said.contains("tokens/s"),
-        "{said}"
-    );
+    assert!(ok && said.contains("dimensions      32") && said.contains("tokens/s"), "{said}");
 
-    let (ok, said) = engine(
-        root.path(),
-        &["embed", "--model", "tiny"],
-        "first line\nsecond line\n",
-    );
+    let (ok, said) = engine(root.path(), &["embed", "--model", "tiny"], "first line\nsecond line\n");
     assert!(ok);
     let tiny = model(root.path().to_owned(), "tiny");
     let lines: Vec<&str> = said.lines().collect();

@@ -38,9 +38,7 @@ impl Copy {
 
     /// Message and detail of the failure to load it.
     fn failure(&self) -> String {
-        let entry = Catalog::new(vec![self.root.path().to_owned()])
-            .find("model")
-            .unwrap();
+        let entry = Catalog::new(vec![self.root.path().to_owned()]).find("model").unwrap();
         match load(runtime(), &entry, std::convert::identity) {
             Ok(_) => panic!("the damaged model was loaded"),
             Err(error) => {
@@ -80,14 +78,8 @@ fn the_settings_of_a_directory_are_read_as_sentence_transformers_reads_them() {
 
     let settings = Copy::of("tiny-bert-cls").settings();
     assert_eq!((settings.pooling, settings.normalize), (Pooling::Cls, false));
-    assert_eq!(
-        Copy::of("tiny-onnx").settings().weights,
-        Weights::Onnx("onnx/model.onnx")
-    );
-    assert_eq!(
-        Copy::of("tiny-onnx-notype").settings().weights,
-        Weights::Onnx("model.onnx")
-    );
+    assert_eq!(Copy::of("tiny-onnx").settings().weights, Weights::Onnx("onnx/model.onnx"));
+    assert_eq!(Copy::of("tiny-onnx-notype").settings().weights, Weights::Onnx("model.onnx"));
 }
 
 #[test]
@@ -101,11 +93,8 @@ fn without_modules_the_mean_is_taken_and_nothing_normalized() {
 #[test]
 fn the_newer_layout_of_sentence_transformers_is_read_too() {
     let model = Copy::of("tiny-bert");
-    fs::write(
-        model.path("sentence_bert_config.json"),
-        r#"{"transformer_task": "feature-extraction"}"#,
-    )
-    .unwrap();
+    fs::write(model.path("sentence_bert_config.json"), r#"{"transformer_task": "feature-extraction"}"#)
+        .unwrap();
     fs::write(model.path("tokenizer_config.json"), r#"{"model_max_length": 40}"#).unwrap();
     fs::write(
         model.path("1_Pooling/config.json"),
@@ -118,46 +107,26 @@ fn the_newer_layout_of_sentence_transformers_is_read_too() {
         "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
     );
     let settings = model.settings();
-    assert_eq!(
-        (settings.max_tokens, settings.pooling, settings.dimensions),
-        (40, Pooling::Max, Some(32))
-    );
+    assert_eq!((settings.max_tokens, settings.pooling, settings.dimensions), (40, Pooling::Max, Some(32)));
 }
 
 #[test]
 fn prompts_are_chosen_as_encode_document_and_encode_query_choose_them() {
     let model = Copy::of("tiny-bert");
     let file = model.path("config_sentence_transformers.json");
-    fs::write(
-        &file,
-        r#"{"prompts": {"query": "find: ", "passage": "text: "}, "default_prompt_name": null}"#,
-    )
-    .unwrap();
+    fs::write(&file, r#"{"prompts": {"query": "find: ", "passage": "text: "}, "default_prompt_name": null}"#)
+        .unwrap();
     let settings = model.settings();
-    assert_eq!(
-        (&*settings.query_prompt, &*settings.document_prompt),
-        ("find: ", "text: ")
-    );
-    fs::write(
-        &file,
-        r#"{"prompts": {"query": "find: ", "other": "o: "}, "default_prompt_name": "other"}"#,
-    )
-    .unwrap();
+    assert_eq!((&*settings.query_prompt, &*settings.document_prompt), ("find: ", "text: "));
+    fs::write(&file, r#"{"prompts": {"query": "find: ", "other": "o: "}, "default_prompt_name": "other"}"#)
+        .unwrap();
     let settings = model.settings();
-    assert_eq!(
-        (&*settings.query_prompt, &*settings.document_prompt),
-        ("find: ", "o: ")
-    );
+    assert_eq!((&*settings.query_prompt, &*settings.document_prompt), ("find: ", "o: "));
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    for file in [
-        "config.json",
-        "tokenizer.json",
-        "model.safetensors",
-        "1_Pooling/config.json",
-    ] {
+    for file in ["config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"] {
         let model = Copy::of("tiny-bert");
         fs::remove_file(model.path(file)).unwrap();
         let failure = model.failure();
@@ -170,12 +139,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn a_damaged_file_is_named() {
-    for file in [
-        "config.json",
-        "tokenizer.json",
-        "modules.json",
-        "model.safetensors",
-    ] {
+    for file in ["config.json", "tokenizer.json", "modules.json", "model.safetensors"] {
         let model = Copy::of("tiny-bert");
         let bytes = fs::read(model.path(file)).unwrap();
         fs::write(model.path(file), &bytes[..bytes.len() / 2]).unwrap();
@@ -200,16 +164,9 @@ fn a_huge_safetensors_header_is_refused() {
 #[test]
 fn weights_of_another_shape_than_the_configuration_says_are_refused() {
     let model = Copy::of("tiny-bert");
-    model.replace(
-        "config.json",
-        "\"intermediate_size\": 64",
-        "\"intermediate_size\": 128",
-    );
+    model.replace("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 128");
     let failure = model.failure();
-    assert!(
-        failure.contains("has shape [64, 32] where [128, 32] is needed"),
-        "{failure}"
-    );
+    assert!(failure.contains("has shape [64, 32] where [128, 32] is needed"), "{failure}");
 }
 
 #[test]
@@ -229,11 +186,7 @@ fn what_is_not_supported_is_said() {
     assert!(model.failure().contains("LSTM\" is not supported"));
     let model = Copy::of("tiny-bert");
     model.replace("config.json", "\"bert\"", "\"mamba\"");
-    assert!(
-        model
-            .failure()
-            .contains("Model type \"mamba\" without an ONNX file is not supported")
-    );
+    assert!(model.failure().contains("Model type \"mamba\" without an ONNX file is not supported"));
     let model = Copy::of("tiny-bert");
     model.replace("config.json", "\"gelu\"", "\"swish\"");
     assert!(model.failure().contains("Activation \"swish\" is not supported"));
@@ -243,18 +196,10 @@ fn what_is_not_supported_is_said() {
         "\"pooling_mode_cls_token\": false",
         "\"pooling_mode_cls_token\": true",
     );
-    assert!(
-        model
-            .failure()
-            .contains("Pooling by cls and mean is not supported")
-    );
+    assert!(model.failure().contains("Pooling by cls and mean is not supported"));
     let model = Copy::of("tiny-bert");
     model.replace("sentence_bert_config.json", "48", "4800");
-    assert!(
-        model
-            .failure()
-            .contains("\"max_seq_length\" of 4800 exceeds 64 positions")
-    );
+    assert!(model.failure().contains("\"max_seq_length\" of 4800 exceeds 64 positions"));
 }
 
 #[test]
@@ -263,36 +208,13 @@ fn the_hash_is_that_of_sha256sum_over_the_files_that_count() {
     let dir = ModelDir::new(model.path(""));
     let files = model.settings().files;
     let (hash, bytes) = model_hash(&dir, &files).unwrap();
-    let script = format!(
-        "cd '{}' && sha256sum -- {} | sha256sum",
-        model.path("").display(),
-        files.join(" ")
-    );
-    let output = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .split_whitespace()
-            .next(),
-        Some(&*hash)
-    );
-    assert_eq!(
-        bytes,
-        files
-            .iter()
-            .map(|file| fs::metadata(model.path(file)).unwrap().len())
-            .sum::<u64>()
-    );
+    let script = format!("cd '{}' && sha256sum -- {} | sha256sum", model.path("").display(), files.join(" "));
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().split_whitespace().next(), Some(&*hash));
+    assert_eq!(bytes, files.iter().map(|file| fs::metadata(model.path(file)).unwrap().len()).sum::<u64>());
 
     fs::write(model.path("README.md"), "words about the model").unwrap();
-    assert_eq!(
-        model_hash(&dir, &model.settings().files).unwrap().0,
-        hash,
-        "a readme decides no vector"
-    );
+    assert_eq!(model_hash(&dir, &model.settings().files).unwrap().0, hash, "a readme decides no vector");
     model.replace("sentence_bert_config.json", "48", "47");
     assert_ne!(model_hash(&dir, &files).unwrap().0, hash);
 }
@@ -324,34 +246,17 @@ fn adding_is_idempotent_and_never_replaces_other_content() {
     let model = Copy::of("tiny-bert");
     fs::write(model.path("extra.bin"), "not read by the engine, so not copied").unwrap();
     let root = tempfile::tempdir().unwrap();
-    let Added::New { hash } = add(&model.path(""), root.path(), "mine").unwrap() else {
-        panic!("not new")
-    };
-    assert_eq!(
-        add(&model.path(""), root.path(), "mine").unwrap(),
-        Added::Present { hash }
-    );
+    let Added::New { hash } = add(&model.path(""), root.path(), "mine").unwrap() else { panic!("not new") };
+    assert_eq!(add(&model.path(""), root.path(), "mine").unwrap(), Added::Present { hash });
     assert!(!root.path().join("mine/extra.bin").exists());
     let entry = Catalog::new(vec![root.path().to_owned()]).find("mine").unwrap();
     load(runtime(), &entry, std::convert::identity).map(drop).unwrap();
 
     let other = Copy::of("tiny-bert-cls");
-    assert!(matches!(
-        add(&other.path(""), root.path(), "mine"),
-        Err(AddError::Exists(_))
-    ));
-    assert!(matches!(
-        add(&other.path(""), root.path(), "../mine"),
-        Err(AddError::Name(_))
-    ));
+    assert!(matches!(add(&other.path(""), root.path(), "mine"), Err(AddError::Exists(_))));
+    assert!(matches!(add(&other.path(""), root.path(), "../mine"), Err(AddError::Name(_))));
     fs::remove_file(other.path("tokenizer.json")).unwrap();
-    assert!(matches!(
-        add(&other.path(""), root.path(), "other"),
-        Err(AddError::Source { .. })
-    ));
-    let left: Vec<_> = fs::read_dir(root.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert!(matches!(add(&other.path(""), root.path(), "other"), Err(AddError::Source { .. })));
+    let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["mine"]);
 }

@@ -2,18 +2,14 @@
 
 use crate::support::{cosine, embed, golden, json, model, place, texts};
 use serde_json::Value;
+use vector_embed_engine::compute::LoadedModel;
 use vector_embed_protocol::Purpose;
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
 fn golden_vectors() -> Vec<Vec<f32>> {
     let bytes = std::fs::read(golden().join("all-MiniLM-L6-v2.f32")).unwrap();
-    let numbers: Vec<f32> = bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
+    let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     numbers.chunks_exact(384).map(<[f32]>::to_vec).collect()
 }
 
@@ -36,16 +32,12 @@ fn every_golden_text_has_the_vector_of_sentence_transformers() {
 fn a_vector_does_not_depend_on_its_batch() {
     let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
     let golden = golden_vectors();
-    let tokens: Vec<_> = texts()
-        .iter()
-        .map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap())
-        .collect();
+    let tokens: Vec<_> =
+        texts().iter().map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap()).collect();
     // Neighbours of all lengths: most rows are padded, some to twenty times their length.
     for (batch, golden) in tokens.chunks(16).zip(golden.chunks(16)) {
         let mut vectors = Vec::new();
-        model
-            .embed(batch.iter().map(|tokens| &*tokens.ids), &mut vectors)
-            .unwrap();
+        model.embed(batch.iter().map(|tokens| &*tokens.ids), &mut vectors).unwrap();
         for ((tokens, golden), vector) in batch.iter().zip(golden).zip(vectors.chunks_exact(384)) {
             let mut alone = Vec::new();
             model.embed(std::iter::once(&*tokens.ids), &mut alone).unwrap();
@@ -58,10 +50,7 @@ fn a_vector_does_not_depend_on_its_batch() {
 #[test]
 fn tokens_are_counted_as_sentence_transformers_counts_them() {
     let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
-    let counts: Vec<usize> = texts()
-        .iter()
-        .map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap().total)
-        .collect();
+    let counts: Vec<usize> = texts().iter().map(|text| count(&model, text)).collect();
     let golden: Vec<usize> = json(&golden().join("all-MiniLM-L6-v2.json"))["token_counts"]
         .as_array()
         .unwrap()
@@ -71,31 +60,47 @@ fn tokens_are_counted_as_sentence_transformers_counts_them() {
     assert_eq!(counts, golden);
 }
 
+fn count(model: &LoadedModel, text: &str) -> usize {
+    let (mut total, mut start) = (0, 0);
+    loop {
+        let (count, end) = model.tokenizer.count_piece(text, start).unwrap();
+        (total, start) = (total + count, end);
+        if end == text.len() {
+            return total;
+        }
+    }
+}
+
+#[test]
+fn of_a_long_text_only_the_beginning_is_tokenized_and_all_is_counted() {
+    let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
+    let words = "Rain, wind and 雨 on the größte roof: ";
+    let (short, long) = (words.repeat(60), words.repeat(30_000));
+    assert!(short.len() < 256 * 32 && long.len() > 1 << 20);
+    assert_eq!(embed(&model, &short), embed(&model, &long), "both have the same first 256 tokens");
+    assert_eq!((count(&model, &long) - 2) * 60, (count(&model, &short) - 2) * 30_000);
+    // Without a blank, and with words that are too long to be known.
+    assert_eq!(count(&model, &"雨".repeat(40_000)), 40_002);
+    assert_eq!(count(&model, &"x".repeat(100_000)), 3);
+    let (first, second) = ("x".repeat(9_000), "y".repeat(9_000));
+    assert_eq!(embed(&model, &first), embed(&model, &second), "one unknown word each");
+    let tokens = model.tokenizer.tokenize(&"a ".repeat(1 << 22), Purpose::Document).unwrap();
+    assert!(tokens.truncated() && tokens.ids.len() == 256);
+}
+
 /// The largest difference of any number between a fixture's golden vectors and ours.
 fn largest_difference(name: &str) -> f32 {
     let root = golden().join("models");
     let golden = json(&root.join(name).join("golden.json"));
     let model = model(root, name);
-    let rows = golden["texts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .zip(golden["vectors"].as_array().unwrap());
+    let rows = golden["texts"].as_array().unwrap().iter().zip(golden["vectors"].as_array().unwrap());
     let mut largest = 0_f32;
     for (text, vector) in rows {
         let ours = embed(&model, text.as_str().unwrap());
-        let theirs: Vec<f32> = vector
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|number| Value::as_f64(number).unwrap() as f32)
-            .collect();
+        let theirs: Vec<f32> =
+            vector.as_array().unwrap().iter().map(|number| Value::as_f64(number).unwrap() as f32).collect();
         assert_eq!(ours.len(), theirs.len());
-        largest = ours
-            .iter()
-            .zip(&theirs)
-            .map(|(a, b)| (a - b).abs())
-            .fold(largest, f32::max);
+        largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(largest, f32::max);
     }
     largest
 }

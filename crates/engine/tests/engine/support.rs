@@ -48,26 +48,13 @@ pub(crate) fn json(path: &Path) -> Value {
 pub(crate) fn texts() -> Vec<String> {
     let expand = |text: &Value| match text {
         Value::String(text) => text.clone(),
-        other => other["repeat"]
-            .as_str()
-            .unwrap()
-            .repeat(other["times"].as_u64().unwrap() as usize),
+        other => other["repeat"].as_str().unwrap().repeat(other["times"].as_u64().unwrap() as usize),
     };
-    json(&golden().join("texts.json"))
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(expand)
-        .collect()
+    json(&golden().join("texts.json")).as_array().unwrap().iter().map(expand).collect()
 }
 
 /// Cosine similarity.
 pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| {
-        a.iter()
-            .zip(b)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum::<f64>()
-    };
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
