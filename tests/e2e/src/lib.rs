@@ -7,6 +7,7 @@
 pub mod account;
 pub mod bulk;
 pub mod cluster;
+pub mod fixtures;
 pub mod golden;
 pub mod installation;
 pub mod markers;

@@ -1,0 +1,80 @@
+//! What `embed()` is compared to: the same tokenizer and the same graph, called in this process without a
+//! server, a socket or a scheduler in between.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use vector_embed_engine::compute::{LoadedModel, Runtime, load};
+use vector_embed_engine::model::Catalog;
+use vector_embed_protocol::Purpose;
+
+use crate::error::Result;
+use crate::stats::timed;
+
+/// The model in this process.
+pub(crate) struct Bare {
+    model: LoadedModel,
+    /// Milliseconds that calls of one text spent in ONNX Runtime.
+    computing: Cell<f64>,
+}
+
+impl Bare {
+    /// Loads the model in the directory `model`, to compute with `threads` threads.
+    pub(crate) fn load(runtime: &Path, model: &Path, threads: usize) -> Result<Self> {
+        let missing = || format!("no model in {}", model.display());
+        let name = model.file_name().ok_or_else(missing)?.to_string_lossy();
+        let root = model.parent().ok_or_else(missing)?.to_owned();
+        let entry = Catalog::new(vec![root]).find(&name)?;
+        let runtime = Runtime::new(runtime, threads);
+        Ok(Self {
+            model: load(&runtime, &entry, std::convert::identity)?,
+            computing: Cell::new(0.0),
+        })
+    }
+
+    /// Milliseconds that calls of [`Bare::embed`] have spent in ONNX Runtime so far.
+    pub(crate) fn computing_time(&self) -> f64 {
+        self.computing.get()
+    }
+
+    /// The vector of one text.
+    pub(crate) fn embed(&self, text: &str) -> Result<Vec<f32>> {
+        let ids = self.tokenize(text)?;
+        let mut vector = Vec::with_capacity(self.model.dimensions);
+        let (time, result) = timed(|| self.model.embed(std::iter::once(&*ids), &mut vector));
+        result?;
+        self.computing.set(self.computing.get() + time);
+        Ok(vector)
+    }
+
+    /// The best that a program does with many texts: tokenize all, sort by length, and compute batches of at
+    /// most `budget` tokens, padding included.
+    pub(crate) fn embed_sorted(&self, texts: &[String], budget: usize) -> Result<Vec<Vec<f32>>> {
+        let rows = texts
+            .iter()
+            .map(|text| self.tokenize(text))
+            .collect::<Result<Vec<_>>>()?;
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|row| std::cmp::Reverse(rows[*row].len()));
+        let mut vectors = vec![Vec::new(); rows.len()];
+        let mut rest = &order[..];
+        let mut numbers = Vec::new();
+        while let Some(longest) = rest.first() {
+            let count = (budget / rows[*longest].len()).clamp(1, rest.len());
+            let (batch, others) = rest.split_at(count);
+            numbers.clear();
+            self.model
+                .embed(batch.iter().map(|row| &*rows[*row]), &mut numbers)?;
+            for (row, vector) in batch.iter().zip(numbers.chunks_exact(self.model.dimensions)) {
+                vectors[*row] = vector.to_vec();
+            }
+            rest = others;
+        }
+        Ok(vectors)
+    }
+
+    /// Token ids of a text, special tokens included.
+    pub(crate) fn tokenize(&self, text: &str) -> Result<Box<[u32]>> {
+        Ok(self.model.tokenizer.tokenize(text, Purpose::Document)?.ids)
+    }
+}

@@ -1,0 +1,114 @@
+//! The extension's functions as SQL calls.
+
+use postgres::error::DbError;
+use postgres::{Client, Error, GenericClient, Row};
+
+use crate::process::Pid;
+
+/// The vector of a text.
+pub fn embed(client: &mut impl GenericClient, text: &str) -> Result<Vec<f32>, Error> {
+    let row = client.query_one("SELECT embed($1::text)::real[]", &[&text])?;
+    Ok(row.get(0))
+}
+
+/// The vector of a text by a named model.
+pub fn embed_by(client: &mut impl GenericClient, text: &str, model: &str) -> Result<Vec<f32>, Error> {
+    let row = client.query_one("SELECT embed($1::text, $2::text)::real[]", &[&text, &model])?;
+    Ok(row.get(0))
+}
+
+/// The vectors of texts, by one call.
+pub fn embed_all(client: &mut impl GenericClient, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+    let rows = client.query(
+        "WITH called AS MATERIALIZED (SELECT embed($1::text[]) AS vectors)
+         SELECT vector::real[] FROM called, unnest(vectors) WITH ORDINALITY AS v (vector, place) ORDER BY place",
+        &[&texts],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Embeds texts by one call and throws the vectors away.
+pub fn embed_and_forget(client: &mut impl GenericClient, texts: &[String]) -> Result<(), Error> {
+    client.query_one("SELECT cardinality(embed($1::text[]))", &[&texts])?;
+    Ok(())
+}
+
+/// Tokens of a text.
+pub fn token_count(client: &mut impl GenericClient, text: &str) -> Result<i32, Error> {
+    let row = client.query_one("SELECT vector_embed.token_count($1::text)", &[&text])?;
+    Ok(row.get(0))
+}
+
+/// Executes statements that must succeed.
+pub fn execute(client: &mut Client, statements: &str) {
+    if let Err(error) = client.batch_execute(statements) {
+        panic!("{statements} failed: {error:?}");
+    }
+}
+
+/// What PostgreSQL says of a call that it must refuse.
+pub fn refused<T>(result: Result<T, Error>) -> DbError {
+    match result {
+        Ok(_) => panic!("the call succeeded"),
+        Err(error) => error.as_db_error().unwrap_or_else(|| panic!("the session ended: {error:?}")).clone(),
+    }
+}
+
+/// Fails unless a call was ended by the end of its session. The library at times sees the connection close before it
+/// has handed out the message that was sent before.
+pub fn assert_terminated<T>(result: Result<T, Error>) {
+    let error = result.err().expect("the call did not succeed");
+    let state = error.code().map(|state| state.code());
+    assert!(state == Some("57P01") || error.is_closed(), "{error:?}");
+}
+
+/// Fails unless an error has this SQLSTATE and a hint. Returns the hint.
+pub fn assert_error(error: &DbError, state: &str) -> String {
+    assert_eq!(error.code().code(), state, "SQLSTATE of {error:?}");
+    let hint = error.hint().unwrap_or_default();
+    assert!(!hint.is_empty(), "an error without a hint: {error:?}");
+    hint.to_owned()
+}
+
+/// The session's process id.
+pub fn backend(client: &mut impl GenericClient) -> Pid {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).expect("the session lives");
+    row.get(0)
+}
+
+/// What the view `vector_embed.stat_engine` shows, as far as tests look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineRow {
+    /// Process id.
+    pub pid: Pid,
+    /// Starts after the first.
+    pub restarts: i64,
+    /// Texts that wait.
+    pub queued_texts: i64,
+    /// Requests received.
+    pub requests: i64,
+    /// Texts dropped because their caller went away.
+    pub cancelled: i64,
+    /// Texts embedded.
+    pub texts: i64,
+}
+
+/// The row of the view, or `None` if no engine runs.
+pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
+    let columns = "pid, restarts, queued_texts, requests, cancelled, texts";
+    let row = client
+        .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine"), &[])
+        .expect("the view can be read")?;
+    Some(engine_row(&row))
+}
+
+fn engine_row(row: &Row) -> EngineRow {
+    EngineRow {
+        pid: row.get("pid"),
+        restarts: row.get("restarts"),
+        queued_texts: row.get("queued_texts"),
+        requests: row.get("requests"),
+        cancelled: row.get("cancelled"),
+        texts: row.get("texts"),
+    }
+}

@@ -1,0 +1,209 @@
+//! Calls end at once when they are told to, and the engine turns to others.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use vector_embed_e2e::bulk;
+use vector_embed_e2e::cluster::{Cluster, Stop};
+use vector_embed_e2e::golden;
+use vector_embed_e2e::installation::{Installation, replace};
+use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
+use vector_embed_e2e::process::{self, Signal};
+use vector_embed_e2e::sql::{
+    assert_terminated, backend, embed, embed_and_forget, execute, refused, stat_engine,
+};
+use vector_embed_e2e::wait;
+
+/// What DESIGN.md promises for a cancel in mid-call.
+const BOUND: Duration = Duration::from_millis(100);
+/// Repetitions of which the median counts, since others use this machine too.
+const REPETITIONS: usize = 7;
+
+fn assert_median_within_bound(mut times: Vec<Duration>) {
+    times.sort();
+    let median = times[times.len() / 2];
+    assert!(median < BOUND, "half of the calls took longer than {median:?} to end, all: {times:?}");
+}
+
+/// A call that takes more than ten seconds if it is not ended.
+fn long_call(client: &mut Client, texts: &[String]) -> Outcome {
+    embed_and_forget(client, texts)
+}
+
+type Outcome = Result<(), postgres::Error>;
+
+fn assert_cancelled(outcome: Outcome) {
+    assert_eq!(refused(outcome).code().code(), "57014");
+}
+
+/// Starts a long call, ends it in its middle by a function of the server, and measures until it is over.
+fn time_to_end(cluster: &Cluster, texts: &[String], function: &str, check: fn(Outcome)) -> Duration {
+    let mut client = cluster.connect();
+    let mut observer = cluster.connect();
+    let pid = backend(&mut client);
+    thread::scope(|scope| {
+        let call = scope.spawn(move || {
+            let result = long_call(&mut client, texts);
+            (result, Instant::now())
+        });
+        // Texts are computed already and others wait: this is the middle of the call.
+        let texts_before = stat_engine(&mut observer).map_or(0, |engine| engine.texts);
+        wait::until("the call is under way", || {
+            stat_engine(&mut observer)
+                .is_some_and(|engine| engine.texts > texts_before && engine.queued_texts > 100)
+        });
+        let begin = Instant::now();
+        observer.query_one(&format!("SELECT {function}($1)"), &[&pid]).expect("the function can be called");
+        let (result, end) = call.join().expect("the session's thread ends");
+        check(result);
+        end - begin
+    })
+}
+
+#[test]
+fn a_cancelled_call_ends_within_100_milliseconds() {
+    let cluster = Cluster::with().alone().start();
+    let texts = bulk::long_texts(3000);
+    let times =
+        (0..REPETITIONS).map(|_| time_to_end(&cluster, &texts, "pg_cancel_backend", assert_cancelled));
+    assert_median_within_bound(times.collect());
+}
+
+#[test]
+fn a_terminated_session_ends_within_100_milliseconds() {
+    let cluster = Cluster::with().alone().start();
+    let texts = bulk::long_texts(3000);
+    let times =
+        (0..REPETITIONS).map(|_| time_to_end(&cluster, &texts, "pg_terminate_backend", assert_terminated));
+    assert_median_within_bound(times.collect());
+}
+
+#[test]
+fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
+    // While the texts are read, sent, tokenized and computed.
+    const TIMEOUTS: [u64; 9] = [2, 5, 10, 20, 50, 100, 200, 500, 1000];
+    let cluster = Cluster::with().alone().start();
+    let texts = bulk::long_texts(3000);
+    let mut client = cluster.connect();
+    embed(&mut client, "the model is loaded").expect("a vector");
+    // The texts reach the server before the call begins.
+    execute(&mut client, "CREATE TEMP TABLE long_texts (texts text[])");
+    client.execute("INSERT INTO long_texts VALUES ($1)", &[&texts]).expect("a row");
+    let times = TIMEOUTS.map(|timeout| {
+        execute(&mut client, &format!("SET statement_timeout = {timeout}"));
+        let begin = Instant::now();
+        let result = client.batch_execute("SELECT cardinality(embed(texts)) FROM long_texts");
+        let taken = begin.elapsed();
+        assert_cancelled(result);
+        taken.saturating_sub(Duration::from_millis(timeout))
+    });
+    assert_median_within_bound(times.to_vec());
+}
+
+#[test]
+fn a_call_for_a_single_text_does_not_wait_for_its_batch() {
+    let installation = Installation::copy();
+    installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
+    let cluster = Cluster::with().installation(&installation).alone().start();
+    let mut client = cluster.connect();
+    embed(&mut client, "the model is loaded").expect("a vector");
+    let timeout = Duration::from_millis(SLOW_MILLISECONDS / 10);
+    let call = format!("SELECT embed('the {} moves slowly')", SLOW.word);
+    let times = (0..REPETITIONS).map(|_| {
+        execute(&mut client, &format!("SET statement_timeout = {}", timeout.as_millis()));
+        let begin = Instant::now();
+        let result = client.batch_execute(&call);
+        let taken = begin.elapsed();
+        assert_cancelled(result);
+        execute(&mut client, "RESET statement_timeout");
+        embed(&mut client, "the engine has dealt with it").expect("a vector");
+        taken.saturating_sub(timeout)
+    });
+    assert_median_within_bound(times.collect());
+}
+
+#[test]
+fn the_engine_drops_the_work_of_a_cancelled_call() {
+    let cluster = Cluster::new();
+    let texts = bulk::long_texts(3000);
+    embed(&mut cluster.connect(), "the model is loaded").expect("a vector");
+    time_to_end(&cluster, &texts, "pg_cancel_backend", assert_cancelled);
+
+    let golden = golden::sentences()[0];
+    let mut client = cluster.connect();
+    golden.assert_is(&embed(&mut client, &golden.text).expect("another session's call works at once"));
+    wait::until("nothing waits any more", || stat_engine(&mut client).expect("an engine").queued_texts == 0);
+    let engine = stat_engine(&mut client).expect("an engine");
+    assert!(engine.cancelled > 1000, "most of the texts were dropped: {engine:?}");
+    assert_eq!(engine.restarts, 0, "the engine that computed them still serves: {engine:?}");
+}
+
+#[test]
+fn a_session_embeds_again_after_its_call_was_cancelled() {
+    let cluster = Cluster::new();
+    let texts = bulk::long_texts(1000);
+    let mut client = cluster.connect();
+    for golden in &golden::sentences()[..3] {
+        execute(&mut client, "SET statement_timeout = '300ms'");
+        assert_cancelled(long_call(&mut client, &texts));
+        execute(&mut client, "RESET statement_timeout");
+        golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+    }
+}
+
+#[test]
+fn waiting_for_an_engine_that_does_not_come_up_can_be_cancelled() {
+    let installation = Installation::copy();
+    replace(&installation.engine(), b"#!/bin/sh\nexec sleep 600\n", 0o755);
+    let mut cluster = Cluster::with().installation(&installation).alone().start();
+    let mut observer = cluster.connect();
+    let times = (0..REPETITIONS).map(|_| {
+        let mut client = cluster.connect();
+        let pid = backend(&mut client);
+        let cluster = &cluster;
+        let observer = &mut observer;
+        thread::scope(|scope| {
+            let call = scope.spawn(move || (refused(embed(&mut client, "in vain")), Instant::now()));
+            wait::until("the call waits", || {
+                let waiting = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Extension'";
+                observer.query_opt(waiting, &[&pid]).expect("the view can be read").is_some()
+                    && !cluster.supervisors().is_empty()
+            });
+            let begin = Instant::now();
+            observer.query_one("SELECT pg_cancel_backend($1)", &[&pid]).expect("a cancel");
+            let (error, end) = call.join().expect("the session's thread ends");
+            assert_eq!(error.code().code(), "57014");
+            end - begin
+        })
+    });
+    assert_median_within_bound(times.collect());
+
+    // Nor does it hinder the server's end.
+    drop(observer);
+    cluster.stop(Stop::Fast);
+    wait::until("nothing stays", || cluster.processes().is_empty());
+}
+
+#[test]
+fn an_engine_that_hangs_hinders_neither_a_cancel_nor_the_server_s_end() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let golden = golden::sentences()[0];
+    golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+    let engine = cluster.engine();
+    process::send(engine, Signal::STOP);
+    execute(&mut client, "SET statement_timeout = '200ms'");
+    for _ in 0..3 {
+        assert_eq!(refused(embed(&mut client, &golden.text)).code().code(), "57014");
+    }
+    process::send(engine, Signal::CONT);
+    execute(&mut client, "RESET statement_timeout");
+    golden.assert_is(&embed(&mut client, &golden.text).expect("a vector when it goes on"));
+
+    process::send(engine, Signal::STOP);
+    drop(client);
+    cluster.stop(Stop::Fast);
+    wait::until("nothing stays", || cluster.processes().is_empty());
+}

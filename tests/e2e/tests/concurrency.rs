@@ -1,0 +1,62 @@
+//! Many sessions and one engine.
+
+use std::sync::Barrier;
+use std::thread;
+
+use vector_embed_e2e::bulk;
+use vector_embed_e2e::cluster::{Cluster, Shared};
+use vector_embed_e2e::golden::{self, Golden};
+use vector_embed_e2e::sql::{embed, embed_all, embed_and_forget, refused, stat_engine};
+use vector_embed_e2e::wait;
+
+#[test]
+fn sixty_four_sessions_at_once_get_their_own_vectors_from_one_engine() {
+    const SESSIONS: usize = 64;
+    let cluster = Cluster::new();
+    let sentences = golden::sentences();
+    let together = Barrier::new(SESSIONS);
+    thread::scope(|scope| {
+        for number in 0..SESSIONS {
+            let (cluster, sentences, together) = (&cluster, &sentences, &together);
+            scope.spawn(move || {
+                let mut client = cluster.connect();
+                let own: Vec<&Golden> =
+                    (0..8).map(|step| sentences[(number + 9 * step) % sentences.len()]).collect();
+                together.wait();
+                for golden in &own {
+                    golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+                }
+                let vectors = embed_all(&mut client, &golden::texts(own.iter().copied())).expect("vectors");
+                for (golden, vector) in own.iter().zip(&vectors) {
+                    golden.assert_is(vector);
+                }
+            });
+        }
+    });
+    let engine = stat_engine(&mut cluster.connect()).expect("a row");
+    assert_eq!((engine.pid, engine.restarts), (cluster.engine(), 0));
+    assert_eq!(engine.texts, (SESSIONS * 16) as i64, "each text was computed once");
+}
+
+#[test]
+fn a_single_text_does_not_wait_for_another_session_s_bulk_call() {
+    let cluster = Shared::get();
+    let texts = bulk::long_texts(3000);
+    let mut busy = cluster.connect();
+    let stop = busy.cancel_token();
+    thread::scope(|scope| {
+        let call = scope.spawn(move || embed_and_forget(&mut busy, &texts));
+        let mut client = cluster.connect();
+        wait::until("the bulk call is under way", || {
+            stat_engine(&mut client).is_some_and(|engine| engine.queued_texts > 1000)
+        });
+        for golden in &golden::sentences()[..5] {
+            golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+        }
+        let engine = stat_engine(&mut client).expect("an engine");
+        assert!(engine.queued_texts > 500, "the bulk call is far from its end: {engine:?}");
+        assert!(!call.is_finished());
+        stop.cancel_query(postgres::NoTls).expect("a cancel");
+        assert_eq!(refused(call.join().expect("the session's thread ends")).code().code(), "57014");
+    });
+}

@@ -1,0 +1,125 @@
+//! An engine that dies costs nobody a session, and nobody but the cause a call.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use postgres::Client;
+use vector_embed_e2e::cluster::Cluster;
+use vector_embed_e2e::golden::{self, Golden};
+use vector_embed_e2e::installation::Installation;
+use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
+use vector_embed_e2e::process::{self, Signal};
+use vector_embed_e2e::sql::{backend, embed, embed_all, stat_engine};
+use vector_embed_e2e::vectors::{EQUAL, assert_close};
+use vector_embed_e2e::wait;
+
+fn assert_embeds(client: &mut Client, golden: &Golden) {
+    golden.assert_is(&embed(client, &golden.text).expect("a vector"));
+}
+
+#[test]
+fn after_an_engine_killed_while_idle_the_next_call_works() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    for golden in &golden::sentences()[..3] {
+        assert_embeds(&mut client, golden);
+        process::send(cluster.engine(), Signal::KILL);
+    }
+    let golden = golden::sentences()[3];
+    assert_embeds(&mut client, golden);
+    assert_eq!(stat_engine(&mut client).expect("a row").restarts, 3);
+}
+
+#[test]
+fn a_single_text_under_way_survives_a_killed_engine() {
+    let installation = Installation::copy();
+    installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
+    let cluster = Cluster::with().installation(&installation).start();
+    let mut client = cluster.connect();
+    let text = format!("The {} moves slowly.", SLOW.word);
+    let expected = embed(&mut client, &text).expect("a vector");
+    for _ in 0..3 {
+        let engine = cluster.engine();
+        let vector = thread::scope(|scope| {
+            let call = scope.spawn(|| embed(&mut client, &text));
+            thread::sleep(Duration::from_millis(SLOW_MILLISECONDS / 2));
+            process::send(engine, Signal::KILL);
+            call.join().expect("the session's thread ends").expect("a vector")
+        });
+        assert_close(&text, &vector, &expected, EQUAL);
+        assert_ne!(cluster.engine(), engine);
+    }
+}
+
+#[test]
+fn a_call_under_way_survives_a_killed_engine() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(600).collect();
+    assert_embeds(&mut client, sentences[0]);
+    let engine = cluster.engine();
+    let vectors = thread::scope(|scope| {
+        let call = scope.spawn(|| embed_all(&mut client, &golden::texts(sentences.iter().copied())));
+        let mut observer = cluster.connect();
+        wait::until("the engine computes", || {
+            stat_engine(&mut observer).is_some_and(|engine| engine.texts > 100)
+        });
+        process::send(engine, Signal::KILL);
+        call.join().expect("the session's thread ends").expect("vectors")
+    });
+    assert_ne!(cluster.engine(), engine);
+    for (golden, vector) in sentences.iter().zip(&vectors) {
+        golden.assert_is(vector);
+    }
+}
+
+#[test]
+fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector() {
+    let cluster = Cluster::new();
+    let sentences = golden::sentences();
+    let (spare, used) = sentences.split_last().expect("there are sentences");
+    let done = AtomicBool::new(false);
+    let right = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let sessions: Vec<_> = (0..8)
+            .map(|number| {
+                let (cluster, done, right) = (&cluster, &done, &right);
+                scope.spawn(move || {
+                    let mut client = cluster.connect();
+                    let before = backend(&mut client);
+                    for golden in used.iter().cycle().skip(7 * number) {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        match embed(&mut client, &golden.text) {
+                            Ok(vector) => {
+                                golden.assert_is(&vector);
+                                right.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(error) => {
+                                let state = error.code().expect("the session lives").code();
+                                assert_eq!(state, "58000", "{error:?}");
+                            }
+                        }
+                    }
+                    assert_eq!(backend(&mut client), before, "it is still the same session");
+                    assert_embeds(&mut client, spare);
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            let (engine, so_far) = (cluster.engine(), right.load(Ordering::Relaxed));
+            wait::until("calls succeed between two crashes", || right.load(Ordering::Relaxed) > so_far + 8);
+            // Not always at the same point of the work.
+            thread::sleep(Duration::from_millis(so_far as u64 % 50));
+            process::send(engine, Signal::KILL);
+            wait::until("the engine is gone", || !process::is_alive(engine));
+        }
+        done.store(true, Ordering::Relaxed);
+        for session in sessions {
+            session.join().expect("no session died");
+        }
+    });
+}

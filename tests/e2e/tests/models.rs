@@ -1,0 +1,111 @@
+//! Models of every supported kind, and where they are found.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use vector_embed_e2e::cluster::Cluster;
+use vector_embed_e2e::sql::{embed, embed_by, execute, refused, stat_engine};
+use vector_embed_e2e::vectors::max_difference;
+use vector_embed_e2e::{fixtures, golden, process, wait};
+
+/// What rounding in another order of additions may change.
+const TOLERANCE: f32 = 1e-4;
+
+#[test]
+fn models_of_every_kind_compute_their_golden_vectors() {
+    let path = format!("$system:{}", fixtures::copy().display());
+    let cluster = Cluster::with().setting("vector_embed.model_path", &path).start();
+    let mut client = cluster.connect();
+    for fixture in fixtures::all() {
+        for (text, expected) in &fixture.golden {
+            let vector = embed_by(&mut client, text, &fixture.name).expect("a vector");
+            let difference = max_difference(&vector, expected);
+            assert!(difference <= TOLERANCE, "{} is off by {difference} for {text:?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn the_view_models_describes_every_model_on_the_path() {
+    let path = format!("$system:{}", fixtures::copy().display());
+    let cluster = Cluster::with().setting("vector_embed.model_path", &path).start();
+    let mut client = cluster.connect();
+    let rows = client
+        .query(
+            "SELECT name, dimensions, max_tokens, pooling, normalized, format, bytes, hash, problem
+             FROM vector_embed.models ORDER BY name COLLATE \"C\"",
+            &[],
+        )
+        .expect("the view can be read");
+    let described: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let hash: String = row.get("hash");
+            assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash:?}");
+            assert!(row.get::<_, i64>("bytes") > 0);
+            assert_eq!(row.get::<_, Option<String>>("problem"), None);
+            (
+                row.get::<_, String>("name"),
+                row.get::<_, Option<i32>>("dimensions"),
+                row.get::<_, i32>("max_tokens"),
+                row.get::<_, String>("pooling"),
+                row.get::<_, bool>("normalized"),
+                row.get::<_, String>("format"),
+            )
+        })
+        .collect();
+    let model = |name: &str, dimensions, max_tokens, pooling: &str, normalized, format: &str| {
+        let (pooling, format) = (pooling.to_owned(), format.to_owned());
+        (name.to_owned(), Some(dimensions), max_tokens, pooling, normalized, format)
+    };
+    assert_eq!(
+        described,
+        [
+            model(golden::MODEL, 384, 256, "mean", true, "safetensors"),
+            model("tiny-bert", 32, 48, "mean", true, "safetensors"),
+            model("tiny-bert-cls", 32, 40, "cls", false, "safetensors"),
+            model("tiny-onnx", 32, 48, "mean", true, "onnx"),
+            model("tiny-onnx-notype", 32, 48, "mean", true, "onnx"),
+            model("tiny-onnx-pooled", 32, 48, "mean", true, "onnx"),
+        ]
+    );
+}
+
+#[test]
+fn a_new_model_path_takes_effect_on_reload_and_no_session_notices() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let sentences = golden::sentences();
+    let reference = sentences[0];
+    reference.assert_is(&embed(&mut client, &reference.text).expect("a vector"));
+    assert_eq!(refused(embed_by(&mut client, "cat", "tiny-bert")).code().code(), "42704");
+    let first = stat_engine(&mut client).expect("an engine").pid;
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looping = scope.spawn(|| {
+            let mut client = cluster.connect();
+            for golden in sentences.iter().cycle() {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                golden
+                    .assert_is(&embed(&mut client, &golden.text).expect("a vector, also during the change"));
+            }
+        });
+        let path = format!("$system:{}", fixtures::copy().display());
+        execute(&mut client, &format!("ALTER SYSTEM SET vector_embed.model_path = '{path}'"));
+        execute(&mut client, "SELECT pg_reload_conf()");
+        wait::until("there is another engine", || {
+            stat_engine(&mut client).is_some_and(|engine| engine.pid != first)
+        });
+        assert!(!process::is_alive(first), "one engine follows the other");
+        for fixture in fixtures::all() {
+            let (text, expected) = &fixture.golden[2];
+            let vector = embed_by(&mut client, text, &fixture.name).expect("the model is there now");
+            assert!(max_difference(&vector, expected) <= TOLERANCE);
+        }
+        done.store(true, Ordering::Relaxed);
+        looping.join().expect("the session in the loop saw no error");
+    });
+}
