@@ -19,12 +19,14 @@ CREATE FUNCTION embed(text, model text) RETURNS vector
 COMMENT ON FUNCTION embed(text, text) IS 'embedding of a stored text by the given model';
 
 CREATE FUNCTION embed(text[]) RETURNS vector[]
-    AS 'MODULE_PATHNAME', 'embed_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
+    AS 'MODULE_PATHNAME', 'embed_array_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000
+    SUPPORT vector_embed.embed_support;
 COMMENT ON FUNCTION embed(text[]) IS
     'embeddings of stored texts by the model of vector_embed.default_model, computed in batches';
 
 CREATE FUNCTION embed(text[], model text) RETURNS vector[]
-    AS 'MODULE_PATHNAME', 'embed_array_with_model_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
+    AS 'MODULE_PATHNAME', 'embed_array_with_model_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000
+    SUPPORT vector_embed.embed_support;
 COMMENT ON FUNCTION embed(text[], text) IS
     'embeddings of stored texts by the given model, computed in batches';
 

@@ -5,6 +5,9 @@
 //! scalar subquery `(SELECT embed('…'))` while expressions are simplified. The planner then makes it an InitPlan:
 //! computed once, when first needed, also for all workers of a parallel plan; an index scan takes it as its key.
 //!
+//! An array call is treated alike. Left alone it would even be computed while a statement is planned, to estimate
+//! how many rows `unnest(embed(ARRAY[…]))` has.
+//!
 //! Why here: the support function is called for every call that is planned, which also loads the library in a
 //! session that has not used it. The subquery is processed by the planner step that follows the simplification
 //! (`preprocess_expression` in planner.c). Simplifications outside of that step come without a `PlannerInfo` and
@@ -64,8 +67,8 @@ unsafe fn simplify(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) 
     }
 }
 
-/// Whether the query is of the form `SELECT embed('…')`, which has one row anyway. So are the subqueries made
-/// here, which ends the recursion.
+/// Whether the query is of the form `SELECT embed('…')`, which has one row anyway: no table, and no function that
+/// returns a set. So are the subqueries made here, which ends the recursion.
 ///
 /// # Safety
 ///
@@ -73,6 +76,9 @@ unsafe fn simplify(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) 
 unsafe fn has_one_row(query: *mut pg_sys::Query) -> bool {
     // SAFETY: the join tree of a query is never NULL, and a range table reference names an entry that exists.
     unsafe {
+        if (*query).hasTargetSRFs {
+            return false;
+        }
         let from = (*(*query).jointree).fromlist;
         match items::<pg_sys::Node>(from).as_slice() {
             [] => true,
@@ -131,7 +137,7 @@ unsafe extern "C-unwind" fn varies(node: *mut pg_sys::Node, context: *mut c_void
         }
         let constant = match (*node).type_ {
             T_Const | T_List | T_RelabelType | T_CoerceViaIO | T_CoalesceExpr | T_NullIfExpr
-            | T_SQLValueFunction => true,
+            | T_ArrayExpr | T_SQLValueFunction => true,
             T_Param => (*node.cast::<pg_sys::Param>()).paramkind == pg_sys::ParamKind::PARAM_EXTERN,
             T_FuncExpr => !(*node.cast::<pg_sys::FuncExpr>()).funcretset,
             T_OpExpr => !(*node.cast::<pg_sys::OpExpr>()).opretset,

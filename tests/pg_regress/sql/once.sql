@@ -74,6 +74,17 @@ SELECT requests() AS before \gset
 SELECT count(*) FROM notes WHERE id < 0 AND embedding <=> embed('flower') < 0.9;
 SELECT requests() - :before AS requests;
 
+-- An array of constants is no exception, nor is the estimate of how many rows it gives.
+SELECT requests() AS before \gset
+EXPLAIN (COSTS OFF) SELECT v FROM unnest(embed(ARRAY['one', 'two'])) v;
+EXPLAIN (COSTS OFF) SELECT unnest(embed(ARRAY['one', 'two']));
+SELECT requests() - :before AS requests;
+SELECT count(*) FROM unnest(embed(ARRAY['one', 'two'])) v;
+SELECT count(v) FROM (SELECT unnest(embed(ARRAY['one', 'two'])) AS v) u;
+SELECT count(*) FROM notes WHERE embedding = ANY (embed(ARRAY['one', 'two', current_user::text]));
+SELECT count(*) FROM (SELECT generate_series(1, 5), embed('one')) u;
+SELECT requests() - :before AS requests;
+
 -- EXPLAIN computes nothing, and a plain SELECT stays what it was.
 SELECT requests() AS before \gset
 EXPLAIN (COSTS OFF) SELECT * FROM notes WHERE embedding = embed('flower');
