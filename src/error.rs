@@ -5,6 +5,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
+use crate::pg::text::for_server;
+
 /// What can go wrong on the PostgreSQL side.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
@@ -40,6 +42,7 @@ impl Error {
             Self::Protocol(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Self::Engine { failure, .. } => match failure.code {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
@@ -60,7 +63,10 @@ impl Error {
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
-            Self::Crashed { position } => position.map(at_position),
+            Self::Crashed { position } => {
+                let refused = "The text is refused for a minute.".to_owned();
+                Some(position.map_or_else(String::new, |position| at_position(position) + " ") + &refused)
+            }
             Self::Engine { failure, position } => {
                 let parts = [position.map(at_position), Some(failure.detail.clone())];
                 Some(
@@ -80,7 +86,7 @@ impl Error {
             ),
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
-            Self::Crashed { .. } => Some("The text is refused for a minute.".to_owned()),
+            Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),
             Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             _ => None,
         }
@@ -102,12 +108,12 @@ impl Error {
 
     /// The error as PostgreSQL reports it.
     pub(crate) fn report(&self) -> ErrorReport {
-        let mut report = ErrorReport::new(self.code(), self.to_string(), "vector_embed");
+        let mut report = ErrorReport::new(self.code(), for_server(self.to_string()), "vector_embed");
         if let Some(detail) = self.detail() {
-            report = report.set_detail(detail);
+            report = report.set_detail(for_server(detail));
         }
         if let Some(hint) = self.hint() {
-            report = report.set_hint(hint);
+            report = report.set_hint(for_server(hint));
         }
         report
     }
@@ -126,5 +132,5 @@ impl<T> OrRaise<T> for Result<T, Error> {
 
 /// SQL counts array elements from 1.
 fn at_position(position: usize) -> String {
-    format!("The text at fault is element {} of the array.", position + 1)
+    format!("The text at fault is element number {} of the array.", position + 1)
 }

@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 
 use crate::client;
 use crate::error::OrRaise;
+use crate::pg::text::for_server;
 
 type Models = TableIterator<
     'static,
@@ -34,13 +35,13 @@ fn models() -> Models {
             usable.then_some(model.max_tokens as i32),
             usable.then_some(model.pooling),
             usable.then_some(model.normalized),
-            Some(model.document_prompt).filter(|prompt| !prompt.is_empty()),
-            Some(model.query_prompt).filter(|prompt| !prompt.is_empty()),
+            Some(for_server(model.document_prompt)).filter(|prompt| !prompt.is_empty()),
+            Some(for_server(model.query_prompt)).filter(|prompt| !prompt.is_empty()),
             usable.then_some(model.format),
             usable.then_some(model.bytes as i64),
             usable.then_some(model.hash),
             model.loaded,
-            (!usable).then_some(model.problem),
+            (!usable).then_some(for_server(model.problem)),
         )
     }))
 }

@@ -22,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
 /// How often it makes sure that there is a supervisor.
 const SUPERVISOR_CHECK: Duration = Duration::from_millis(250);
-/// Buffers are read and, between calls, kept in this size.
+/// Buffers are kept in this size between calls.
 const BUFFER_BYTES: usize = 32 << 10;
+/// Most that is read at once: about what a socket holds.
+const READ_BYTES: usize = 256 << 10;
 
 /// Whether an engine is started where none runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl Connection {
     ) -> Result<Option<T>, Error> {
         self.queue(|out| request.append(out));
         match self.receive() {
+            Ok(Reply::Failure(failure)) if failure.code == FailureCode::Retiring => Ok(None),
             Ok(Reply::Failure(failure)) => Err(Error::Engine { failure, position: None }),
             Ok(reply) => match expected(reply) {
                 Some(answer) => Ok(Some(answer)),
@@ -188,6 +191,8 @@ impl Connection {
             return Ok(Some(header));
         }
         let missing = header.length - payload.len();
+        self.inbox.drain(..self.read);
+        self.read = 0;
         self.inbox.reserve(missing);
         Ok(None)
     }
@@ -195,7 +200,7 @@ impl Connection {
     /// Reads what has arrived; false if nothing has.
     fn read_some(&mut self) -> Result<bool, Lost> {
         let filled = self.inbox.len();
-        let room = (self.inbox.capacity() - filled).max(BUFFER_BYTES);
+        let room = (self.inbox.capacity() - filled).clamp(BUFFER_BYTES, READ_BYTES);
         self.inbox.resize(filled + room, 0);
         let result = self.stream.read(&mut self.inbox[filled..]);
         self.inbox.truncate(filled + *result.as_ref().unwrap_or(&0));

@@ -1,8 +1,8 @@
 //! The client of the embedding engine: one kept connection for each backend.
 //!
-//! A call sends its texts in chunks, waits on the process's latch, and survives one crash of the engine: requests
-//! that were under way are sent again, marked so that the engine computes them apart from everybody else's. Only
-//! a text that ends the engine then is an error.
+//! A call sends its texts in chunks, waits on the process's latch, and survives crashes of the engine: requests that
+//! were under way are sent again, marked so that the engine computes them apart from everybody else's. Only a text
+//! that ends the engine then is an error.
 
 mod connection;
 mod request;
@@ -15,8 +15,9 @@ use crate::error::Error;
 use connection::{Connection, Start};
 use request::{Ask, Exchange, Interrupted};
 
-/// How often a call is sent again because the engine went away under it through no fault of the call's texts.
-const MAX_RESENDS: usize = 20;
+/// How many crashes of the engine a call survives that cannot be blamed on its texts. More than one, since an
+/// engine that computes the texts of several callers in isolation may die of any of them.
+const MAX_CRASHES: usize = 10;
 
 thread_local! {
     static KEPT: RefCell<Option<Connection>> = const { RefCell::new(None) };
@@ -74,7 +75,7 @@ fn ask<T>(
     request: &Request<'_>,
     expected: impl Fn(Reply<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
-    for _ in 0..MAX_RESENDS {
+    for _ in 0..MAX_CRASHES {
         let Some(mut connection) = connect(start)? else {
             return Ok(None);
         };
@@ -87,7 +88,8 @@ fn ask<T>(
 }
 
 fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
-    for _ in 0..MAX_RESENDS {
+    let mut crashes = 0;
+    while crashes < MAX_CRASHES {
         let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
         match exchange.run(&mut connection, sink) {
             Ok(()) => {
@@ -95,13 +97,17 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
                 return Ok(());
             }
             Err(Interrupted::Failed(error)) => return Err(error),
+            Err(Interrupted::HandedOver) => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
                 return Err(Error::Crashed { position: exchange.told(position) });
             }
-            Err(Interrupted::EngineLost { computing: None }) => exchange.isolate(),
+            Err(Interrupted::EngineLost { computing: None }) => {
+                exchange.send_again(true);
+                crashes += 1;
+            }
         }
     }
-    Err(Error::Unavailable { detail: format!("The engine ended {MAX_RESENDS} times during the call.") })
+    Err(Error::Unavailable { detail: format!("The engine ended {MAX_CRASHES} times during the call.") })
 }
 
 /// The kept connection if it is still good, otherwise a new one. An error in mid-call, such as a cancel, drops

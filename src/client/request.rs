@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use vector_embed_protocol::{
-    EmbedRequest, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed, append_token_count,
+    EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed,
+    append_token_count,
 };
 
 use super::connection::{Connection, Lost};
@@ -30,6 +31,8 @@ pub(super) enum Interrupted {
     Failed(Error),
     /// The engine ended. In an isolated exchange `computing` is the position of the text it was at.
     EngineLost { computing: Option<usize> },
+    /// The engine makes room for another, which is to be asked instead.
+    HandedOver,
 }
 
 /// A call. After an interruption by a lost engine it can go on with a new connection; answered texts are not
@@ -38,7 +41,6 @@ pub(super) struct Exchange<'a> {
     ask: Ask<'a>,
     texts: &'a [&'a str],
     chunks: Vec<Chunk>,
-    isolated: bool,
     truncated: usize,
 }
 
@@ -46,6 +48,8 @@ pub(super) struct Exchange<'a> {
 struct Chunk {
     texts: Range<usize>,
     state: State,
+    /// Whether it was under way when an engine died.
+    isolated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl<'a> Exchange<'a> {
         if let Some(text) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
             return Err(Error::TextTooLong(text.len()));
         }
-        Ok(Self { ask, texts, chunks: chunks(texts), isolated: false, truncated: 0 })
+        Ok(Self { ask, texts, chunks: chunks(texts), truncated: 0 })
     }
 
     /// Texts that were cut to the model's limit.
@@ -68,13 +72,11 @@ impl<'a> Exchange<'a> {
         self.truncated
     }
 
-    /// Sends again what was under way, to be computed apart from other callers' texts.
-    pub(super) fn isolate(&mut self) {
-        self.isolated = true;
-        for chunk in &mut self.chunks {
-            if chunk.state == State::Sent {
-                chunk.state = State::Unsent;
-            }
+    /// Has what was under way sent again; with `isolated`, to be computed apart from other callers' texts.
+    pub(super) fn send_again(&mut self, isolated: bool) {
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.state == State::Sent) {
+            chunk.state = State::Unsent;
+            chunk.isolated |= isolated;
         }
     }
 
@@ -112,6 +114,9 @@ impl<'a> Exchange<'a> {
                     let counts: Vec<[u8; 4]> = counts.iter().map(|count| count.to_le_bytes()).collect();
                     self.answer(id, counts.iter().map(<[u8; 4]>::as_slice), sink)?;
                 }
+                Reply::Failure(failure) if failure.code == FailureCode::Retiring => {
+                    return Err(Interrupted::HandedOver);
+                }
                 Reply::Failure(failure) => {
                     let position = match (failure.position, self.chunk(failure.id)) {
                         (Some(position), Ok(chunk)) => self.told(chunk.texts.start + position as usize),
@@ -134,7 +139,7 @@ impl<'a> Exchange<'a> {
             }
             if chunk.state == State::Unsent {
                 let texts = &self.texts[chunk.texts.clone()];
-                connection.queue(|out| append(out, id as u32, self.ask, self.isolated, texts));
+                connection.queue(|out| append(out, id as u32, self.ask, chunk.isolated, texts));
                 chunk.state = State::Sent;
                 under_way += 1;
             }
@@ -189,7 +194,7 @@ fn chunks(texts: &[&str]) -> Vec<Chunk> {
                 bytes += text.len();
             }
             _ => {
-                chunks.push(Chunk { texts: position..position + 1, state: State::Unsent });
+                chunks.push(Chunk { texts: position..position + 1, state: State::Unsent, isolated: false });
                 bytes = text.len();
             }
         }

@@ -47,6 +47,18 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Text of ours as the server may have it. In a database with another encoding than UTF8, characters beyond ASCII
+/// are written as escapes: they occur in prompts and in wrong names only.
+pub(crate) fn for_server(text: String) -> String {
+    // SAFETY: reads a setting of the process.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+    if encoding == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
+        return text;
+    }
+    let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    text.chars().map(escape).collect()
+}
+
 /// Converts from the server's encoding; raises PostgreSQL's own error for characters that UTF-8 does not have.
 fn convert(bytes: &[u8], encoding: u32) -> String {
     // SAFETY: the function reads `len` bytes, and returns either its argument or a palloc'd string with NUL.

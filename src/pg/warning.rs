@@ -19,7 +19,7 @@ pub(crate) fn truncated(model: &str) {
         return;
     }
     ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_WARNING,
+        PgSqlErrorCode::ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION,
         format!("text was truncated to the limit of model \"{model}\""),
         "vector_embed",
     )

@@ -11,7 +11,7 @@
 //! Why here: the support function is called for every call that is planned, which also loads the library in a
 //! session that has not used it. The subquery is processed by the planner step that follows the simplification
 //! (`preprocess_expression` in planner.c). Simplifications outside of that step come without a `PlannerInfo` and
-//! are left alone.
+//! are left alone; for the one that does not, see `exists_calls`.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -54,8 +54,10 @@ unsafe fn simplify(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) 
     // SAFETY: the nodes come from the planner, whose query is its own copy to change.
     unsafe {
         if root.is_null()
-            || has_one_row((*root).parse)
+            || is_computed_once(root, call)
             || lists_calls_in_values((*root).parse, (*call).funcid)
+            || exists_calls((*root).parse.cast(), (&raw mut (*call).funcid).cast())
+            || exists_calls((*root).append_rel_list.cast(), (&raw mut (*call).funcid).cast())
             || varies((*call).args.cast(), null_mut())
             || pg_sys::contain_volatile_functions((*call).args.cast())
         {
@@ -67,18 +69,40 @@ unsafe fn simplify(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) 
     }
 }
 
-/// Whether the query is of the form `SELECT embed('…')`, which has one row anyway: no table, and no function that
-/// returns a set. So are the subqueries made here, which ends the recursion.
+/// Whether the call is computed once as it stands: in `SELECT f(embed('…'))`, without a table and without a
+/// function that returns a set. In a subquery of that form, which may be computed for each row of the outer query,
+/// the call has to be all there is. The subqueries made here are of that kind, which ends the recursion.
+///
+/// # Safety
+///
+/// `root` must be the planner's state and `call` a call in its query.
+unsafe fn is_computed_once(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) -> bool {
+    // SAFETY: the join tree of a query is never NULL, and target lists hold target entries.
+    unsafe {
+        let query = (*root).parse;
+        if (*query).hasTargetSRFs || !is_without_table(query) {
+            return false;
+        }
+        if (*root).query_level == 1 {
+            return true;
+        }
+        let targets = items::<pg_sys::TargetEntry>((*query).targetList);
+        let [target] = targets.as_slice() else { return false };
+        let expression: *mut pg_sys::Node = (**target).expr.cast();
+        (*(*query).jointree).quals.is_null()
+            && (*expression).type_ == pg_sys::NodeTag::T_FuncExpr
+            && (*expression.cast::<pg_sys::FuncExpr>()).funcid == (*call).funcid
+    }
+}
+
+/// Whether the query has no FROM clause.
 ///
 /// # Safety
 ///
 /// `query` must be a query.
-unsafe fn has_one_row(query: *mut pg_sys::Query) -> bool {
-    // SAFETY: the join tree of a query is never NULL, and a range table reference names an entry that exists.
+unsafe fn is_without_table(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: a range table reference names an entry that exists.
     unsafe {
-        if (*query).hasTargetSRFs {
-            return false;
-        }
         let from = (*(*query).jointree).fromlist;
         match items::<pg_sys::Node>(from).as_slice() {
             [] => true,
@@ -88,6 +112,32 @@ unsafe fn has_one_row(query: *mut pg_sys::Query) -> bool {
                 (*entry).rtekind == pg_sys::RTEKind::RTE_RESULT
             }
             _ => false,
+        }
+    }
+}
+
+/// Walks a query for an EXISTS whose subquery calls the function whose OID `context` points to.
+///
+/// To see whether such an EXISTS can be turned into something cheaper, the planner simplifies the subquery's
+/// conditions as if they were the outer query's (`convert_EXISTS_to_ANY` in subselect.c). A subquery made then
+/// would never be planned.
+#[pg_guard]
+unsafe extern "C-unwind" fn exists_calls(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: called with nodes of one query and the context given above.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Query => {
+                pg_sys::query_tree_walker(node.cast(), Some(exists_calls), context, 0)
+            }
+            pg_sys::NodeTag::T_SubLink
+                if (*node.cast::<pg_sys::SubLink>()).subLinkType == pg_sys::SubLinkType::EXISTS_SUBLINK =>
+            {
+                calls((*node.cast::<pg_sys::SubLink>()).subselect, context)
+            }
+            _ => pg_sys::expression_tree_walker(node, Some(exists_calls), context),
         }
     }
 }
@@ -102,7 +152,8 @@ unsafe fn lists_calls_in_values(query: *mut pg_sys::Query, mut function: pg_sys:
     // SAFETY: the range table holds entries, and VALUES entries hold lists of expressions.
     unsafe {
         items::<pg_sys::RangeTblEntry>((*query).rtable).into_iter().any(|entry| {
-            (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
+            (*query).commandType == pg_sys::CmdType::CMD_INSERT
+                && (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
                 && items::<pg_sys::Node>((*entry).values_lists)
                     .first()
                     .is_some_and(|row| calls(*row, (&raw mut function).cast()))
@@ -110,7 +161,8 @@ unsafe fn lists_calls_in_values(query: *mut pg_sys::Query, mut function: pg_sys:
     }
 }
 
-/// Walks an expression for a call of the function whose OID `context` points to.
+/// Walks an expression or a query for a call of the function whose OID `context` points to.
+#[pg_guard]
 unsafe extern "C-unwind" fn calls(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: called with nodes of one expression and the context given above.
     unsafe {
@@ -122,12 +174,16 @@ unsafe extern "C-unwind" fn calls(node: *mut pg_sys::Node, context: *mut c_void)
         {
             return true;
         }
+        if (*node).type_ == pg_sys::NodeTag::T_Query {
+            return pg_sys::query_tree_walker(node.cast(), Some(calls), context, 0);
+        }
         pg_sys::expression_tree_walker(node, Some(calls), context)
     }
 }
 
 /// Walks an expression for anything whose value may differ between rows. What is not known not to is taken
 /// to, so that new kinds of nodes in later versions leave calls alone.
+#[pg_guard]
 unsafe extern "C-unwind" fn varies(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: called with nodes of one expression.

@@ -51,6 +51,10 @@ struct Supervisor {
     starts: u64,
     failures: u32,
     next_start: Instant,
+    /// When an engine that was told to end is killed.
+    kill_at: Option<Instant>,
+    /// The last failure to start that was logged.
+    logged: String,
     _lock: Locked,
 }
 
@@ -62,6 +66,8 @@ impl Supervisor {
             starts: 0,
             failures: 0,
             next_start: Instant::now(),
+            kill_at: None,
+            logged: String::new(),
             _lock: lock,
         }
     }
@@ -72,12 +78,18 @@ impl Supervisor {
                 self.reload();
             }
             self.reap();
+            if self.kill_at.is_some_and(|time| Instant::now() >= time) {
+                // Dropping it kills it; the next turn starts another.
+                self.engine = None;
+                self.kill_at = None;
+            }
             if self.engine.is_none() && Instant::now() >= self.next_start {
                 self.start();
             }
             let wait = match self.engine {
                 // A child's end wakes the latch; the timeout is for a signal that came between check and wait.
-                Some(_) => Duration::from_secs(10),
+                Some(_) if self.kill_at.is_none() => Duration::from_secs(10),
+                Some(_) => Duration::from_secs(1),
                 None => self.next_start.saturating_duration_since(Instant::now()),
             };
             latch::sleep(wait);
@@ -112,18 +124,21 @@ impl Supervisor {
         };
         let (pid, healthy) = (engine.pid(), engine.started.elapsed() >= HEALTHY);
         self.engine = None;
+        self.kill_at = None;
         if healthy {
             self.failures = 0;
         }
         match ended {
             Ended::InOrder => {
+                self.logged.clear();
                 log!("vector_embed: engine process {pid} ended");
                 self.next_start = Instant::now();
             }
             Ended::Refused(status) => {
-                self.failed(&format!("Engine process {pid} {}.", describe(status)));
+                self.failed(&format!("The engine {}.", describe(status)));
             }
             Ended::Crashed(status) => {
+                self.logged.clear();
                 warning!("vector_embed: engine process {pid} {}", describe(status));
                 self.delay();
             }
@@ -132,7 +147,11 @@ impl Supervisor {
 
     /// An engine could not be started: those who wait for it are told.
     fn failed(&mut self, reason: &str) {
-        warning!("vector_embed: {reason}");
+        // Once, not every other second until it is repaired.
+        if self.logged != reason {
+            warning!("vector_embed: {reason}");
+            reason.clone_into(&mut self.logged);
+        }
         runtime_dir::note_failure(reason);
         self.delay();
     }
@@ -156,6 +175,7 @@ impl Supervisor {
             self.failures = 0;
             if let Some(engine) = &mut self.engine {
                 engine.terminate();
+                self.kill_at = Some(Instant::now() + GRACE);
             }
         }
     }

@@ -65,8 +65,8 @@ pub enum Error {
         /// The client's build.
         client: String,
     },
-    /// The engine's executable was replaced; a new engine is about to start.
-    #[error("the embedding engine is being replaced by a newer build")]
+    /// This engine makes room for another.
+    #[error("the embedding engine is being replaced")]
     Retiring,
 }
 
@@ -129,6 +129,7 @@ impl Error {
     fn code(&self) -> FailureCode {
         match self {
             Self::UnknownModel { .. } => FailureCode::UnknownModel,
+            Self::BadModel { problem: ModelProblem::Unsupported(_), .. } => FailureCode::Unsupported,
             Self::BadModel { .. } => FailureCode::BadModel,
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
@@ -179,6 +180,12 @@ impl Error {
             Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
         }
     }
+}
+
+/// The operating system's reason, without the number that Rust puts behind it.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// A reason from elsewhere as a detail sentence.

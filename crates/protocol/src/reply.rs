@@ -146,8 +146,10 @@ pub enum FailureCode {
     OutOfMemory = 8,
     /// The model failed to compute.
     ComputeFailed = 9,
-    /// The engine is about to be replaced; the client connects again.
+    /// The engine makes room for another; the client sends the request to that one.
     Retiring = 10,
+    /// The model is of a kind that the engine does not compute.
+    Unsupported = 11,
 }
 
 impl FailureCode {
@@ -163,6 +165,7 @@ impl FailureCode {
             8 => Self::OutOfMemory,
             9 => Self::ComputeFailed,
             10 => Self::Retiring,
+            11 => Self::Unsupported,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }

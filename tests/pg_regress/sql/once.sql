@@ -66,8 +66,21 @@ SELECT count(*) FROM notes a JOIN notes b ON a.id = b.id AND a.embedding <=> emb
 SELECT count(CASE WHEN id > 0 THEN embedding <=> embed('flower') END) FROM notes;
 SELECT count(*) FROM notes GROUP BY embedding <=> embed('flower') > 5;
 SELECT count(*) FROM (SELECT embed('flower') FROM notes UNION ALL SELECT embed('ice') FROM notes) u;
+SELECT sum((SELECT 1 - (n.embedding <=> embed('flower')))) > 0 AS near FROM notes n;
+SELECT count(*) FROM notes n WHERE id < 9 OR EXISTS (SELECT FROM notes b WHERE b.id = n.id AND b.id < 0);
 UPDATE notes SET embedding = embed('constant') WHERE id <= 3;
 SELECT requests() - :before AS requests;
+
+-- An EXISTS that the planner may turn into a hashed subquery or a join.
+EXPLAIN (COSTS OFF)
+SELECT n.id, EXISTS (SELECT FROM notes b WHERE b.id = n.id AND b.embedding <=> embed('flower') < 0.9) FROM notes n;
+SELECT count(*) FROM (
+    SELECT EXISTS (SELECT FROM notes b WHERE b.id = n.id AND b.embedding <=> embed('flower') < 9) AS e FROM notes n) u
+WHERE e;
+SELECT count(*) FROM notes n
+WHERE n.id < 0 OR EXISTS (SELECT FROM notes b WHERE b.id = n.id AND b.embedding <=> embed('flower') < 9);
+SELECT count(*) FROM notes n
+WHERE EXISTS (SELECT FROM notes b WHERE b.id = n.id AND b.embedding <=> embed('flower') < 9);
 
 -- What is not needed is not computed.
 SELECT requests() AS before \gset

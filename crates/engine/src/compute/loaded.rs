@@ -18,7 +18,7 @@ pub struct LoadedModel {
     /// Length of its vectors.
     pub dimensions: usize,
     entry: Entry,
-    files: Vec<String>,
+    looked_for: Vec<String>,
     fingerprint: Fingerprint,
     backend: Mutex<Box<dyn Backend>>,
 }
@@ -26,7 +26,7 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// Whether `entry` is the directory that was loaded, unchanged since.
     pub fn is_current(&self, entry: &Entry) -> bool {
-        self.entry.dir == entry.dir && self.fingerprint == entry.dir.fingerprint(&self.files)
+        self.entry.dir == entry.dir && self.fingerprint == entry.dir.fingerprint(&self.looked_for)
     }
 
     /// Computes one batch of rows of token ids; appends `rows × dimensions` numbers to `out`.
@@ -36,9 +36,21 @@ impl LoadedModel {
         out: &mut Vec<f32>,
     ) -> Result<(), Error> {
         let batch = Batch::new(rows, self.tokenizer.pad());
+        let start = out.len();
         // A panic of an earlier batch leaves buffers that the next one fills anew.
         let mut backend = self.backend.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        backend.embed(&batch, out)
+        backend.embed(&batch, out)?;
+        // pgvector refuses such numbers wherever they come in, so they must not come from here.
+        let wrong = |reason: &str| Err(Error::Compute { reason: reason.to_owned() });
+        match &out[start..] {
+            vectors if vectors.len() != batch.rows() * self.dimensions => {
+                wrong("the model gave another number of vectors")
+            }
+            vectors if !vectors.iter().all(|number| number.is_finite()) => {
+                wrong("the model gave a number that is not finite")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -52,7 +64,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
     let bad = |problem| Error::bad_model(name, problem);
     let settings = ModelSettings::read(&entry.dir).map_err(bad)?;
     // Taken before the files are read: a change in between is seen as a change.
-    let fingerprint = entry.dir.fingerprint(&settings.files);
+    let fingerprint = entry.dir.fingerprint(&settings.looked_for);
     let tokenizer = TextTokenizer::read(&entry.dir, &settings).map_err(bad)?;
     let head = Head {
         pooling: settings.pooling,
@@ -84,7 +96,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
         tokenizer,
         dimensions: backend.dimensions(),
         entry: entry.clone(),
-        files: settings.files,
+        looked_for: settings.looked_for,
         fingerprint,
         backend: Mutex::new(decorate(backend)),
     })

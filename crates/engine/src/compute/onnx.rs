@@ -36,11 +36,13 @@ impl OnnxBackend {
         name: &str,
     ) -> Result<Self, Error> {
         let mut options = runtime.session()?;
-        // Refused before it is parsed, so that the error names the file.
-        if let Err(error) = std::fs::File::open(dir.file(file)) {
-            let problem = ModelProblem::Unreadable { file: file.to_owned(), reason: error.to_string() };
+        // Quantization with a scale over the whole batch would make a vector depend on its neighbours.
+        let bytes = dir.read(file).map_err(|problem| Error::bad_model(name, problem))?;
+        if memchr::memmem::find(&bytes, b"DynamicQuantize").is_some() {
+            let problem = ModelProblem::Unsupported("a dynamically quantized graph".to_owned());
             return Err(Error::bad_model(name, problem));
         }
+        drop(bytes);
         let session = options.commit_from_file(dir.file(file)).map_err(|error| {
             // ONNX Runtime names the file with its directory, which is nobody's business.
             let reason = error.message().replace(&format!("{}/", dir.path().display()), "");
@@ -108,7 +110,10 @@ impl Backend for OnnxBackend {
             }
             let outputs = session.run(inputs)?;
             let (shape, values) = outputs[*output].try_extract_tensor::<f32>()?;
-            if shape.last() != Some(&(head.dimensions as i64)) {
+            let (rows, width) = (batch.rows() as i64, batch.width() as i64);
+            let expected = [rows, width, head.dimensions as i64];
+            let expected = if *pooled { vec![expected[0], expected[2]] } else { expected.to_vec() };
+            if **shape != *expected {
                 return Err(ort::Error::new("the output does not have the expected dimensions"));
             }
             match *pooled {

@@ -1,8 +1,8 @@
 //! Installing a model directory under a name.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -80,8 +80,14 @@ pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
         return if present { Ok(Added::Present { hash }) } else { Err(AddError::Exists(name.to_owned())) };
     }
 
-    // Hidden from the catalog by its name until it is complete.
+    // Hidden from the catalog by its name until it is complete. A run that was killed may have left one behind.
     let partial = root.join(format!(".{name}.partial"));
+    match fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(AddError::Write { path: partial, error });
+        }
+        _ => {}
+    }
     let written = copy(&source_dir, &settings.files, &partial).and_then(|()| {
         fs::rename(&partial, &target).map_err(|error| AddError::Write { path: target.clone(), error })
     });
@@ -93,17 +99,18 @@ pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
 }
 
 fn copy(source: &ModelDir, files: &[String], target: &Path) -> Result<(), AddError> {
+    // Whoever adds a model, with whatever umask, the server's user must be able to read it.
+    let put = |path: &Path, name: &str| -> io::Result<()> {
+        let parent = path.parent().unwrap_or(target);
+        fs::create_dir_all(parent)?;
+        fs::set_permissions(target, Permissions::from_mode(0o755))?;
+        fs::set_permissions(parent, Permissions::from_mode(0o755))?;
+        fs::copy(source.file(name), path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o644))
+    };
     for name in files {
         let path = target.join(name);
-        let parent = path.parent().unwrap_or(target);
-        // Whoever adds a model, the server's user must be able to read it.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)
-            .and_then(|()| fs::copy(source.file(name), &path).map(drop))
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
-            .map_err(|error| AddError::Write { path: path.clone(), error })?;
+        put(&path, name).map_err(|error| AddError::Write { path, error })?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::ModelProblem;
+use crate::error::{ModelProblem, reason};
 
 /// A model directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +70,6 @@ pub(super) fn problem(name: &str, error: &io::Error) -> ModelProblem {
     if error.kind() == io::ErrorKind::NotFound {
         ModelProblem::Missing(name.to_owned())
     } else {
-        ModelProblem::Unreadable { file: name.to_owned(), reason: error.to_string() }
+        ModelProblem::Unreadable { file: name.to_owned(), reason: reason(error) }
     }
 }

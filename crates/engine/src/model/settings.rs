@@ -1,6 +1,7 @@
 //! What a model directory says about its model.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use serde::Deserialize;
 
@@ -120,6 +121,8 @@ pub struct ModelSettings {
     pub query_prompt: String,
     /// The files that decide the vectors, relative to the directory.
     pub files: Vec<String>,
+    /// All files that were looked for: one that appears later changes the model as well.
+    pub looked_for: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +198,11 @@ impl ModelSettings {
         if has_prompt && !include_prompt {
             return Err(ModelProblem::Unsupported("pooling that leaves the prompt out".to_owned()));
         }
+        let mut looked_for = [CONFIG, MODULES, TOKENIZER, TOKENIZER_CONFIG, LENGTH, PROMPTS, SAFETENSORS]
+            .map(str::to_owned)
+            .to_vec();
+        looked_for.extend(ONNX_FILES.into_iter().flat_map(with_data));
+        looked_for.extend(files.iter().cloned());
         files.sort();
         Ok(Self {
             weights,
@@ -206,8 +214,14 @@ impl ModelSettings {
             document_prompt,
             query_prompt,
             files,
+            looked_for,
         })
     }
+}
+
+/// An ONNX file and the files that may hold the tensors of a large one.
+fn with_data(name: &str) -> [String; 3] {
+    ["", "_data", ".data"].map(|suffix| format!("{name}{suffix}"))
 }
 
 /// Reads an optional JSON file and notes that the model depends on it.
@@ -242,7 +256,7 @@ impl Modules {
             match module.r#type.rsplit('.').next() {
                 Some("Transformer") if module.path.is_empty() => {}
                 Some("Normalize") => all.normalize = true,
-                Some("Pooling") => {
+                Some("Pooling") if is_inside(&module.path) => {
                     let name = format!("{}/{CONFIG}", module.path);
                     let config: PoolingConfig =
                         known(dir, &name, files)?.ok_or(ModelProblem::Missing(name.clone()))?;
@@ -257,6 +271,11 @@ impl Modules {
         }
         Ok(all)
     }
+}
+
+/// Whether a path from `modules.json` stays in the model's directory.
+fn is_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 impl PoolingConfig {
@@ -313,10 +332,7 @@ fn weights(dir: &ModelDir, config: &Config, files: &mut Vec<String>) -> Result<W
         return bert_shape(config).map(Weights::Bert);
     }
     if let Some(name) = ONNX_FILES.into_iter().find(|name| dir.has(name)) {
-        files.push(name.to_owned());
-        // Large graphs keep their tensors in a second file beside them.
-        let data = ["_data", ".data"].map(|suffix| format!("{name}{suffix}"));
-        files.extend(data.into_iter().filter(|data| dir.has(data)));
+        files.extend(with_data(name).into_iter().filter(|file| dir.has(file)));
         return Ok(Weights::Onnx(name));
     }
     if dir.has(SAFETENSORS) {

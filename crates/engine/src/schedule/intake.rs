@@ -11,7 +11,7 @@ use vector_embed_protocol::{Overlong, Purpose, Reply, VectorsFrame};
 
 use super::job::{Job, Pending, Question};
 use super::ready::Item;
-use super::{Counter, Scheduler};
+use super::{Counter, ReadyState, Scheduler};
 use crate::compute::{LoadedModel, Tokens};
 use crate::error::Error;
 
@@ -79,6 +79,11 @@ impl Intake {
         }
     }
 
+    /// Takes all requests that wait.
+    pub(super) fn take_all(&self) -> Vec<Job> {
+        self.lock().tasks.drain(..).map(|task| task.job).collect()
+    }
+
     fn put_back(&self, task: Task) {
         self.lock().tasks.push_back(task);
     }
@@ -92,7 +97,7 @@ impl Scheduler {
     /// Tokenizes a request of one short text in the caller's thread; gives back any other.
     pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
         let Question::Embed { isolated: false, .. } = job.question else { return Some(job) };
-        let ([text], Some(model)) = (&*job.texts, self.models.get_if_fresh(&job.model)) else {
+        let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
             return Some(job);
         };
         if text.len() > SHORT_TEXT_BYTES {
@@ -114,6 +119,10 @@ impl Scheduler {
 
     /// Takes a request one step on; gives it back if it is not finished.
     fn advance(&self, mut task: Task) -> Option<Task> {
+        if self.is_closed() {
+            task.job.fail(&Error::Retiring, None);
+            return None;
+        }
         if task.job.caller.gone() {
             self.counters.add(Counter::Cancelled, task.job.texts.len() - task.next);
             return None;
@@ -134,8 +143,11 @@ impl Scheduler {
 
     fn step(&self, task: &mut Task) -> Result<(), Failed> {
         let Task { job, next, progress } = task;
+        if let Progress::New = progress {
+            *progress = self.begin(job)?;
+        }
         match progress {
-            Progress::New => *progress = self.begin(job)?,
+            Progress::New => {}
             Progress::Counting { model, counts, offset } => {
                 let (count, end) =
                     guarded(*next, || model.tokenizer.count_piece(&job.texts[*next], *offset))?;
@@ -228,7 +240,7 @@ impl Scheduler {
         vectors: &mut VectorsFrame,
         position: usize,
     ) -> Result<Tokens, Failed> {
-        self.wait_until_quiet();
+        let _quiet = self.hold_runner();
         let (id, number) = (job.id, position as u32);
         let mut frame = Vec::new();
         Reply::Started { id, position: number }.append(&mut frame);
@@ -245,14 +257,26 @@ impl Scheduler {
         Ok(tokens)
     }
 
-    fn wait_until_quiet(&self) {
+    /// Keeps the runner from computing until the guard is dropped. Between two holds the runner gets its turn.
+    fn hold_runner(&self) -> Hold<'_> {
         let ready = self.lock_ready();
-        let busy = |state: &mut super::ReadyState| state.running || state.queue.texts() > 0;
-        drop(
-            self.ready_changed
-                .wait_while(ready, busy)
-                .expect("no thread panics while it holds the ready queue"),
-        );
+        let busy = |state: &mut ReadyState| state.running || (state.owes_turn && state.queue.texts() > 0);
+        let mut ready = self
+            .ready_changed
+            .wait_while(ready, busy)
+            .expect("no thread panics while it holds the ready queue");
+        ready.held = true;
+        ready.owes_turn = true;
+        Hold(self)
+    }
+}
+
+struct Hold<'s>(&'s Scheduler);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.lock_ready().held = false;
+        self.0.ready_changed.notify_all();
     }
 }
 

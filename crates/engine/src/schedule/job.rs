@@ -23,7 +23,7 @@ pub trait Caller: Send + Sync {
     /// Sends a frame, and lets `held` go when it is sent.
     fn send(&self, frame: Vec<u8>, held: Option<Held>);
 
-    /// Sends a frame and returns when it has left the process or the caller is gone.
+    /// Sends a frame and returns when it has left the process. A caller who does not take it at once is given up.
     fn send_now(&self, frame: Vec<u8>);
 }
 
@@ -74,46 +74,58 @@ pub(super) struct Pending {
     pub(super) caller: Arc<dyn Caller>,
     pub(super) model: Arc<LoadedModel>,
     id: u32,
+    count: usize,
+    truncated: u32,
     state: Mutex<PendingState>,
 }
 
 struct PendingState {
+    /// Made with the first vector: what only waits takes no memory for its answer.
+    frame: Option<VectorsFrame>,
     /// `None` once the request has been answered.
-    answer: Option<(VectorsFrame, Held)>,
+    held: Option<Held>,
     missing: usize,
 }
 
 impl Pending {
     pub(super) fn new(job: Job, model: Arc<LoadedModel>, truncated: usize) -> Self {
         let count = job.texts.len();
-        let frame = VectorsFrame::new(job.id, model.dimensions, count, truncated as u32);
-        let state = Mutex::new(PendingState { answer: Some((frame, job.held)), missing: count });
-        Self { caller: job.caller, model, id: job.id, state }
+        let state = Mutex::new(PendingState { frame: None, held: Some(job.held), missing: count });
+        Self { caller: job.caller, model, id: job.id, count, truncated: truncated as u32, state }
     }
 
     /// Stores the vector of the text at `position`; with the last one the answer goes out.
     pub(super) fn store(&self, position: usize, vector: &[f32]) {
         let mut state = self.lock();
-        let Some((frame, _)) = &mut state.answer else {
+        if state.held.is_none() {
             return;
-        };
-        frame.set(position, vector);
+        }
+        let new = || VectorsFrame::new(self.id, self.model.dimensions, self.count, self.truncated);
+        state.frame.get_or_insert_with(new).set(position, vector);
         state.missing -= 1;
         if state.missing == 0
-            && let Some((frame, held)) = state.answer.take()
+            && let Some(frame) = state.frame.take()
         {
+            let held = state.held.take();
             drop(state);
-            self.caller.send(frame.into_bytes(), Some(held));
+            self.caller.send(frame.into_bytes(), held);
         }
     }
 
     /// Answers that the request failed at `position`. Tells whether it was the first answer.
     pub(super) fn fail(&self, error: &Error, position: usize) -> bool {
-        let Some((_, held)) = self.lock().answer.take() else {
-            return false;
-        };
+        self.end(error, Some(position as u32))
+    }
+
+    /// Answers that the next engine is to be asked.
+    pub(super) fn hand_over(&self) {
+        self.end(&Error::Retiring, None);
+    }
+
+    fn end(&self, error: &Error, position: Option<u32>) -> bool {
+        let Some(held) = self.lock().held.take() else { return false };
         let mut frame = Vec::new();
-        Reply::Failure(error.to_failure(self.id, Some(position as u32))).append(&mut frame);
+        Reply::Failure(error.to_failure(self.id, position)).append(&mut frame);
         self.caller.send(frame, Some(held));
         true
     }
@@ -129,7 +141,7 @@ impl Request for Arc<Pending> {
     }
 
     fn abandoned(&self) -> bool {
-        self.caller.gone() || self.lock().answer.is_none()
+        self.caller.gone() || self.lock().held.is_none()
     }
 
     fn shares_batch_with(&self, other: &Self) -> bool {

@@ -18,9 +18,11 @@ mod models;
 mod ready;
 mod runner;
 mod suspects;
+mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +35,9 @@ use intake::Intake;
 use job::Pending;
 use ready::Ready;
 use suspects::Suspects;
+use watchdog::Watchdog;
+
+use crate::error::Error;
 
 /// Tokens whose computation takes about as long as the fixed part of a run: 0.85 ms of 15,000 tokens a second
 /// (all-MiniLM-L6-v2, two cores). A text joins a batch if the padding it causes is no more than that.
@@ -46,12 +51,18 @@ pub struct Scheduler {
     models: ModelStore,
     counters: Counters,
     suspects: Suspects,
+    watchdog: Watchdog,
+    closed: AtomicBool,
 }
 
 struct ReadyState {
     queue: Ready<Arc<Pending>>,
     /// Whether the runner is computing a batch.
     running: bool,
+    /// Whether the runner must not begin a batch, because a text is computed in isolation.
+    held: bool,
+    /// Whether the runner has not had a turn since it was held the last time.
+    owes_turn: bool,
 }
 
 impl Scheduler {
@@ -63,11 +74,15 @@ impl Scheduler {
             ready: Mutex::new(ReadyState {
                 queue: Ready::new(batch_tokens, RUN_COST_TOKENS),
                 running: false,
+                held: false,
+                owes_turn: false,
             }),
             ready_changed: Condvar::new(),
             models,
             counters: Counters::default(),
             suspects: Suspects::open(directory),
+            watchdog: Watchdog::default(),
+            closed: AtomicBool::new(false),
         });
         for (name, run) in
             [("intake", Self::run_intake as fn(&Self)), ("runner", Self::run_batches as fn(&Self))]
@@ -86,6 +101,9 @@ impl Scheduler {
 
     /// Queues a request. Its answer goes to its caller.
     pub fn submit(&self, job: Job) {
+        if self.is_closed() {
+            return job.fail(&Error::Retiring, None);
+        }
         if matches!(job.question, Question::Embed { .. }) {
             self.counters.add(Counter::Requests, 1);
         }
@@ -109,17 +127,38 @@ impl Scheduler {
         self.intake.texts() + self.lock_ready().queue.texts()
     }
 
-    /// Waits until nothing is left to do, for at most `limit`.
-    pub fn drain(&self, limit: Duration) {
+    /// Ends the process if a batch has been computed for longer than any takes. Its texts are then computed again,
+    /// one caller at a time, by the next engine.
+    pub fn abort_if_stuck(&self) {
+        if self.watchdog.is_stuck() {
+            eprintln!("vector_embed_engine: a batch has not ended within a minute");
+            std::process::abort();
+        }
+    }
+
+    /// Gives back all requests that are not answered, for their callers to send to the next engine, and waits for
+    /// at most `limit` until the batch under way has ended.
+    pub fn hand_over(&self, limit: Duration) {
+        self.closed.store(true, Ordering::SeqCst);
         let end = Instant::now() + limit;
         while Instant::now() < end {
-            let ready = self.lock_ready();
-            if self.intake.is_idle() && ready.queue.texts() == 0 && !ready.running {
+            for job in self.intake.take_all() {
+                job.fail(&Error::Retiring, None);
+            }
+            let mut ready = self.lock_ready();
+            for pending in ready.queue.take_all() {
+                pending.hand_over();
+            }
+            if self.intake.is_idle() && !ready.running {
                 return;
             }
             drop(ready);
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     fn lock_ready(&self) -> std::sync::MutexGuard<'_, ReadyState> {

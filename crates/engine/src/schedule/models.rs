@@ -1,6 +1,7 @@
 //! The models in memory.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -39,27 +40,32 @@ impl ModelStore {
         self.runtime.threads()
     }
 
-    /// The model of this name if it is in memory and was looked at a moment ago. Does not wait for anything.
-    pub fn get_if_fresh(&self, name: &str) -> Option<Arc<LoadedModel>> {
-        let models = self.lock();
-        let loaded = models.get(name)?;
-        (loaded.checked.elapsed() < RECHECK).then(|| Arc::clone(&loaded.model))
+    /// The model of this name if it is in memory and its files are what they were.
+    pub fn get_loaded(&self, name: &str) -> Option<Arc<LoadedModel>> {
+        let (model, checked) =
+            self.lock().get(name).map(|loaded| (Arc::clone(&loaded.model), loaded.checked))?;
+        if checked.elapsed() < RECHECK {
+            return Some(model);
+        }
+        if !self.catalog.find(name).is_ok_and(|entry| model.is_current(&entry)) {
+            self.lock().remove(name);
+            return None;
+        }
+        if let Some(loaded) = self.lock().get_mut(name) {
+            loaded.checked = Instant::now();
+        }
+        Some(model)
     }
 
     /// The model of this name, loaded if necessary. Failures are not remembered.
     pub fn get(&self, name: &str) -> Result<Arc<LoadedModel>, Error> {
-        if let Some(model) = self.get_if_fresh(name) {
+        if let Some(model) = self.get_loaded(name) {
             return Ok(model);
         }
-        let known = self.lock().get(name).map(|loaded| Arc::clone(&loaded.model));
-        let entry = self.catalog.find(name).inspect_err(|_| self.forget(name))?;
-        let model = match known {
-            Some(model) if model.is_current(&entry) => model,
-            _ => {
-                self.forget(name);
-                Arc::new(load(&self.runtime, &entry, self.decorate)?)
-            }
-        };
+        let entry = self.catalog.find(name)?;
+        let load = || load(&self.runtime, &entry, self.decorate);
+        let panicked = |_| Err(Error::bad_model(name, ModelProblem::Refused("its code panicked".to_owned())));
+        let model = Arc::new(catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked)?);
         let loaded = Loaded { model: Arc::clone(&model), checked: Instant::now() };
         self.lock().insert(name.to_owned(), loaded);
         Ok(model)
@@ -103,29 +109,22 @@ impl ModelStore {
         })
     }
 
-    /// The model's hash; the files are read only when they changed.
+    /// The model's hash; the files are read only when they changed, and once for all who ask meanwhile.
     fn hash(&self, entry: &Entry, settings: &ModelSettings) -> Result<(String, u64), ModelProblem> {
-        let fingerprint = entry.dir.fingerprint(&settings.files);
+        let mut hashes = self.hashes.lock().expect("no thread panics while it holds the hashes");
+        let fingerprint = entry.dir.fingerprint(&settings.looked_for);
         let path = entry.dir.path().to_owned();
-        if let Some((known, hash, bytes)) = self.lock_hashes().get(&path)
+        if let Some((known, hash, bytes)) = hashes.get(&path)
             && *known == fingerprint
         {
             return Ok((hash.clone(), *bytes));
         }
         let (hash, bytes) = model_hash(&entry.dir, &settings.files)?;
-        self.lock_hashes().insert(path, (fingerprint, hash.clone(), bytes));
+        hashes.insert(path, (fingerprint, hash.clone(), bytes));
         Ok((hash, bytes))
-    }
-
-    fn forget(&self, name: &str) {
-        self.lock().remove(name);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Loaded>> {
         self.loaded.lock().expect("no thread panics while it holds the models")
-    }
-
-    fn lock_hashes(&self) -> MutexGuard<'_, HashMap<PathBuf, (Fingerprint, String, u64)>> {
-        self.hashes.lock().expect("no thread panics while it holds the hashes")
     }
 }

@@ -115,6 +115,12 @@ impl<R: Request> Ready<R> {
         Work { items: batch.items, dropped }
     }
 
+    /// Takes all requests out.
+    pub(super) fn take_all(&mut self) -> Vec<R> {
+        self.texts = 0;
+        self.flows.drain(..).flat_map(|flow| flow.requests).map(|waiting| waiting.request).collect()
+    }
+
     fn drop_abandoned(&mut self) -> usize {
         let mut dropped = 0;
         for flow in &mut self.flows {

@@ -30,10 +30,11 @@ impl Scheduler {
             ready.running = false;
             self.ready_changed.notify_all();
         }
-        while ready.queue.texts() == 0 {
+        while ready.held || ready.queue.texts() == 0 {
             ready = self.ready_changed.wait(ready).expect("no thread panics while it holds the ready queue");
         }
         ready.running = true;
+        ready.owes_turn = false;
         ready.queue.take()
     }
 
@@ -72,7 +73,10 @@ impl Scheduler {
             (count + 1, tokens + row.len(), width.max(row.len()))
         });
         let start = Instant::now();
-        model.embed(rows, vectors)?;
+        self.watchdog.begin();
+        let computed = model.embed(rows, vectors);
+        self.watchdog.end();
+        computed?;
         self.counters.add(Counter::ComputeMicros, start.elapsed().as_micros() as usize);
         self.counters.add(Counter::Batches, 1);
         self.counters.add(Counter::Texts, count);

@@ -25,6 +25,11 @@ const STALLED: Duration = Duration::from_secs(60);
 /// Requests are read through a buffer of this size; larger payloads go past it.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
+/// How long a frame that others wait for may stay unread.
+const UNREAD: Duration = Duration::from_millis(200);
+/// Frames up to this size take no part of the budget, so that a full queue keeps nobody from being greeted.
+const FREE_FRAME_BYTES: usize = 4 << 10;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A frame on its way out, and what is let go when it is sent.
@@ -63,8 +68,10 @@ impl Caller for Connection {
     fn send_now(&self, frame: Vec<u8>) {
         let (sent, done) = blocking::sync_channel(1);
         self.push(Outgoing { frame, written: 0, _held: None, sent: Some(sent) });
-        // An error means that the client, and with it the frame, is gone.
-        let _ = done.recv();
+        // A client that waits for its answers reads them. One that does not must not hold up the others.
+        if done.recv_timeout(UNREAD).is_err() {
+            self.close();
+        }
     }
 }
 
@@ -160,7 +167,7 @@ async fn read_requests(
             Err(malformed) => return refuse(connection, &malformed),
         };
         // Taken before the payload is read: what does not fit waits in the client, not here.
-        let credits = (header.length >> 10) as u32 + 1;
+        let credits = if header.length > FREE_FRAME_BYTES { (header.length >> 10) as u32 + 1 } else { 0 };
         let held = Arc::clone(&engine.credits).acquire_many_owned(credits).await.map_err(io::Error::other)?;
         let mut payload = vec![0; header.length];
         timeout(STALLED, reader.read_exact(&mut payload)).await??;

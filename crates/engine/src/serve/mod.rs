@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::umask;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
@@ -27,7 +27,7 @@ pub const SOCKET: &str = "engine.sock";
 /// not read from until they do.
 const QUEUE_CREDITS: usize = 256 << 10;
 
-/// How long requests under way may take when the engine is asked to stop.
+/// How long the batch under way may take when the engine is asked to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Raised over whatever the server has: under memory pressure the engine goes first, it costs no session.
@@ -64,6 +64,7 @@ struct Engine {
 /// Serves until the process is told to stop by SIGTERM or its executable is replaced.
 pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
     raise_oom_score();
+    raise_descriptor_limit();
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = Runtime::new(&options.runtime, options.threads);
     let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate);
@@ -86,6 +87,7 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
 async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = listen(&directory.join(SOCKET))?;
+    let mut watch = tokio::time::interval(Duration::from_secs(5));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -95,15 +97,16 @@ async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
                 // Out of descriptors, most likely: callers wait in the backlog until some are free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
+            _ = watch.tick() => engine.scheduler.abort_if_stuck(),
             _ = terminate.recv() => break,
             () = engine.stop.notified() => break,
         }
     }
     drop(listener);
     let scheduler = Arc::clone(&engine.scheduler);
-    let drained = tokio::task::spawn_blocking(move || scheduler.drain(DRAIN));
-    drained.await.map_err(io::Error::other)?;
-    // The writers of answers that were just finished get their turn.
+    let handed_over = tokio::task::spawn_blocking(move || scheduler.hand_over(DRAIN));
+    handed_over.await.map_err(io::Error::other)?;
+    // What the sockets did not take at once gets its turn.
     tokio::time::sleep(Duration::from_millis(20)).await;
     Ok(())
 }
@@ -115,6 +118,13 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     UnixListener::bind(path)
+}
+
+/// Every session keeps a connection, and the server's own limit is made for files.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without it the engine serves fewer connections.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn raise_oom_score() {
