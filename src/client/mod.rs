@@ -17,7 +17,7 @@ use request::{Ask, Exchange, Interrupted};
 
 /// How many crashes of the engine a call survives that cannot be blamed on its texts. More than one, since an
 /// engine that computes the texts of several callers in isolation may die of any of them.
-const MAX_CRASHES: usize = 10;
+const MAX_CRASHES: usize = 20;
 
 thread_local! {
     static KEPT: RefCell<Option<Connection>> = const { RefCell::new(None) };

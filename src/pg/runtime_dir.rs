@@ -4,7 +4,7 @@
 //! pg_rewind leave directories of this prefix alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -59,14 +59,21 @@ impl Lock {
     }
 }
 
-/// Notes why the engine could not be started.
-pub(crate) fn note_failure(reason: &str) {
+/// Notes why the engine could not be started by an attempt that began at `begin`, which becomes the note's time:
+/// who comes later, perhaps after a repair, is not told of it.
+pub(crate) fn note_failure(reason: &str, begin: SystemTime) {
     // Appears whole, for readers who look at the wrong moment. Nobody to tell if it fails: the log has it too.
     let partial = PathBuf::from(format!("{FAILURE}.new"));
-    let _ = fs::write(&partial, reason).and_then(|()| fs::rename(&partial, FAILURE));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&partial)?;
+        file.write_all(reason.as_bytes())?;
+        file.set_modified(begin)?;
+        fs::rename(&partial, FAILURE)
+    };
+    let _ = write();
 }
 
-/// The last failure noted since `time`.
+/// Why the last attempt failed, if it began after `time`.
 pub(crate) fn failure_since(time: SystemTime) -> Option<String> {
     let modified = fs::metadata(FAILURE).and_then(|meta| meta.modified()).ok()?;
     if modified < time {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::pg::settings::EngineSettings;
 use crate::pg::{latch, paths, runtime_dir};
@@ -13,6 +13,7 @@ use crate::pg::{latch, paths, runtime_dir};
 pub(super) struct EngineProcess {
     child: Child,
     pub(super) started: Instant,
+    pub(super) started_at: SystemTime,
 }
 
 /// How an engine ended.
@@ -49,7 +50,8 @@ impl EngineProcess {
         let supervisor = std::process::id();
         // SAFETY: between fork and exec the closure only makes system calls.
         unsafe { command.pre_exec(move || detach(supervisor)) };
-        Ok(Self { child: command.spawn()?, started: Instant::now() })
+        let started_at = SystemTime::now();
+        Ok(Self { child: command.spawn()?, started: Instant::now(), started_at })
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! The supervisor's main loop.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
@@ -106,7 +106,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let reason = format!("Could not execute \"{}\": {error}.", executable().display());
-                self.failed(&reason);
+                self.failed(&reason, SystemTime::now());
             }
         }
     }
@@ -122,7 +122,8 @@ impl Supervisor {
                 return;
             }
         };
-        let (pid, healthy) = (engine.pid(), engine.started.elapsed() >= HEALTHY);
+        let (pid, started_at) = (engine.pid(), engine.started_at);
+        let healthy = engine.started.elapsed() >= HEALTHY;
         self.engine = None;
         self.kill_at = None;
         if healthy {
@@ -135,7 +136,7 @@ impl Supervisor {
                 self.next_start = Instant::now();
             }
             Ended::Refused(status) => {
-                self.failed(&format!("The engine {}.", describe(status)));
+                self.failed(&format!("The engine {}.", describe(status)), started_at);
             }
             Ended::Crashed(status) => {
                 self.logged.clear();
@@ -146,13 +147,13 @@ impl Supervisor {
     }
 
     /// An engine could not be started: those who wait for it are told.
-    fn failed(&mut self, reason: &str) {
+    fn failed(&mut self, reason: &str, begin: SystemTime) {
         // Once, not every other second until it is repaired.
         if self.logged != reason {
             warning!("vector_embed: {reason}");
             reason.clone_into(&mut self.logged);
         }
-        runtime_dir::note_failure(reason);
+        runtime_dir::note_failure(reason, begin);
         self.delay();
     }
 

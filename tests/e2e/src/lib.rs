@@ -16,6 +16,7 @@ pub mod process;
 pub mod repository;
 pub mod run;
 pub mod sql;
+pub mod stopper;
 pub mod template;
 pub mod vectors;
 pub mod wait;

@@ -60,3 +60,27 @@ fn a_single_text_does_not_wait_for_another_session_s_bulk_call() {
         assert_eq!(refused(call.join().expect("the session's thread ends")).code().code(), "57014");
     });
 }
+
+#[test]
+fn a_single_text_does_not_wait_for_the_tokens_of_a_huge_one() {
+    let cluster = Shared::get();
+    embed(&mut cluster.connect(), "the model is loaded").expect("a vector");
+    for call in [
+        "SELECT vector_embed.token_count(repeat('a word and another ', 3000000))",
+        "SELECT embed(repeat('word', 15000000))",
+    ] {
+        let mut busy = cluster.connect();
+        let stop = busy.cancel_token();
+        thread::scope(|scope| {
+            let call = scope.spawn(move || busy.batch_execute(call));
+            let mut client = cluster.connect();
+            for golden in &golden::sentences()[..5] {
+                golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+            }
+            let finished = call.is_finished();
+            stop.cancel_query(postgres::NoTls).expect("a cancel");
+            let outcome = call.join().expect("the session's thread ends");
+            assert!(!finished, "it was over too early: {outcome:?}");
+        });
+    }
+}

@@ -12,6 +12,7 @@ use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
 use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::sql::{backend, embed, embed_all, stat_engine};
+use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::vectors::{EQUAL, assert_close};
 use vector_embed_e2e::wait;
 
@@ -83,6 +84,7 @@ fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector
     let done = AtomicBool::new(false);
     let right = AtomicUsize::new(0);
     thread::scope(|scope| {
+        let stopper = Stopper::of(&done);
         let sessions: Vec<_> = (0..8)
             .map(|number| {
                 let (cluster, done, right) = (&cluster, &done, &right);
@@ -117,9 +119,45 @@ fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector
             process::send(engine, Signal::KILL);
             wait::until("the engine is gone", || !process::is_alive(engine));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stopper);
         for session in sessions {
             session.join().expect("no session died");
+        }
+    });
+}
+
+#[test]
+fn a_call_that_is_computed_apart_gets_its_turn_under_load() {
+    let cluster = Cluster::new();
+    let sentences = golden::sentences();
+    let own = &sentences[..20];
+    let done = AtomicBool::new(false);
+    let calls = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let _stopper = Stopper::of(&done);
+        for number in 0..32 {
+            let (cluster, done, calls) = (&cluster, &done, &calls);
+            scope.spawn(move || {
+                let mut client = cluster.connect();
+                for golden in sentences.iter().cycle().skip(7 * number) {
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    assert_embeds(&mut client, golden);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut session = cluster.connect();
+        let first = cluster.engine();
+        wait::until("everybody embeds", || calls.load(Ordering::Relaxed) > 200);
+        let call = scope.spawn(move || embed_all(&mut session, &golden::texts(own.iter().copied())));
+        // Most likely while the call is under way; otherwise it is not computed apart, and that is as well.
+        process::send(first, Signal::KILL);
+        wait::until("the call is answered while others go on", || call.is_finished());
+        let vectors = call.join().expect("the session's thread ends").expect("vectors");
+        for (golden, vector) in own.iter().zip(&vectors) {
+            golden.assert_is(vector);
         }
     });
 }

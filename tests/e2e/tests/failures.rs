@@ -147,6 +147,16 @@ fn an_engine_that_cannot_be_executed() {
     });
 }
 
+#[test]
+fn an_engine_that_ends_at_once() {
+    tells_and_recovers(NO_ENGINE, "exit code 3", TINY, |installation| {
+        let away = move_away(&installation.engine());
+        replace(&installation.engine(), b"#!/bin/sh\nexit 3\n", 0o755);
+        end_engines_of(installation);
+        Box::new(move || away.put_back())
+    });
+}
+
 /// Ends the engine, if one runs, as a crash would.
 fn end_engines_of(installation: &Installation) {
     let path = installation.engine();

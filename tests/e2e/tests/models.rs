@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use vector_embed_e2e::cluster::Cluster;
-use vector_embed_e2e::sql::{embed, embed_by, execute, refused, stat_engine};
+use vector_embed_e2e::golden::Golden;
+use vector_embed_e2e::sql::{embed, embed_all, embed_by, execute, refused, stat_engine};
+use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::vectors::max_difference;
 use vector_embed_e2e::{fixtures, golden, process, wait};
 
@@ -83,6 +85,7 @@ fn a_new_model_path_takes_effect_on_reload_and_no_session_notices() {
 
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopper = Stopper::of(&done);
         let looping = scope.spawn(|| {
             let mut client = cluster.connect();
             for golden in sentences.iter().cycle() {
@@ -105,7 +108,34 @@ fn a_new_model_path_takes_effect_on_reload_and_no_session_notices() {
             let vector = embed_by(&mut client, text, &fixture.name).expect("the model is there now");
             assert!(max_difference(&vector, expected) <= TOLERANCE);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stopper);
         looping.join().expect("the session in the loop saw no error");
     });
+}
+
+#[test]
+fn a_long_call_goes_on_through_changes_of_settings() {
+    let cluster = Cluster::with().setting("vector_embed.threads", "1").start();
+    let mut client = cluster.connect();
+    // More than the engine finishes before it makes room for its successor.
+    let long: Vec<&Golden> = golden::all().iter().filter(|golden| golden.tokens > 120).collect();
+    let texts: Vec<&Golden> = long.iter().copied().cycle().take(160).collect();
+    let vectors = thread::scope(|scope| {
+        let call = scope.spawn(|| embed_all(&mut client, &golden::texts(texts.iter().copied())));
+        let mut observer = cluster.connect();
+        for batch_tokens in [256, 1024] {
+            wait::until("the engine computes", || {
+                let row = stat_engine(&mut observer);
+                call.is_finished() || row.is_some_and(|row| row.texts > 10 && row.queued_texts > 10)
+            });
+            let engine = cluster.engine();
+            execute(&mut observer, &format!("ALTER SYSTEM SET vector_embed.batch_tokens = {batch_tokens}"));
+            execute(&mut observer, "SELECT pg_reload_conf()");
+            wait::until("the engine ends", || !process::is_alive(engine));
+        }
+        call.join().expect("the session's thread ends").expect("vectors")
+    });
+    for (golden, vector) in texts.iter().zip(&vectors) {
+        golden.assert_is(vector);
+    }
 }

@@ -11,6 +11,7 @@ use vector_embed_e2e::golden::{self, Golden};
 use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::markers::{POISON, SLOW};
 use vector_embed_e2e::sql::{assert_error, embed, embed_all, refused, stat_engine};
+use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::wait;
 
 /// A server whose engine dies of [`POISON`].
@@ -78,12 +79,16 @@ fn in_an_array_it_is_named_by_its_place() {
         let error = refused(client.query_one("SELECT embed($1::text[])::text", &[&texts]));
         assert_blamed(&error);
         let detail = error.detail().unwrap_or_default();
-        assert!(detail.contains("element 5 of the array"), "{error:?}");
+        assert!(detail.contains("element number 5 of the array"), "{error:?}");
     }
 }
 
-/// Has eight sessions call `innocent` over and over while one after the other sends three poisoned texts.
-fn harms_nobody_else(innocent: impl Fn(&mut postgres::Client, usize) + Sync) {
+/// Has eight sessions call `innocent` over and over while others, so many at once, send poisoned texts.
+fn harms_nobody_else(
+    poisoners: usize,
+    texts_of_each: usize,
+    innocent: impl Fn(&mut postgres::Client, usize) + Sync,
+) {
     let cluster = faulty_cluster();
     let done = AtomicBool::new(false);
     let calls = AtomicUsize::new(0);
@@ -98,33 +103,35 @@ fn harms_nobody_else(innocent: impl Fn(&mut postgres::Client, usize) + Sync) {
                 }
             });
         }
-        let stopper = Stopper(&done);
-        let mut client = cluster.connect();
-        for number in 0..3 {
-            let before = calls.load(Ordering::Relaxed);
-            wait::until("others embed", || calls.load(Ordering::Relaxed) > before + 16);
-            assert_blamed(&refused(embed(&mut client, &poison(number))));
+        let stopper = Stopper::of(&done);
+        let poisoning: Vec<_> = (0..poisoners)
+            .map(|poisoner| {
+                let (cluster, calls) = (&cluster, &calls);
+                scope.spawn(move || {
+                    let mut client = cluster.connect();
+                    for number in 0..texts_of_each {
+                        let before = calls.load(Ordering::Relaxed);
+                        wait::until("others embed", || calls.load(Ordering::Relaxed) > before + 16);
+                        let text = poison(poisoner * texts_of_each + number);
+                        assert_blamed(&refused(embed(&mut client, &text)));
+                    }
+                })
+            })
+            .collect();
+        for poisoner in poisoning {
+            poisoner.join().expect("each poisoned text is an error");
         }
         drop(stopper);
     });
-    let mut client = cluster.connect();
-    let restarts = stat_engine(&mut client).expect("a row").restarts;
-    assert!((3..=6).contains(&restarts), "two crashes for each text at most, not {restarts} in all");
-}
-
-/// Ends the innocents' loops, also when a test fails.
-struct Stopper<'a>(&'a AtomicBool);
-
-impl Drop for Stopper<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    let restarts = stat_engine(&mut cluster.connect()).expect("a row").restarts as usize;
+    let poisoned = poisoners * texts_of_each;
+    assert!(restarts >= poisoned && restarts <= 2 * poisoned, "{restarts} crashes by {poisoned} texts");
 }
 
 #[test]
 fn others_who_embed_single_texts_notice_nothing() {
     let sentences = golden::sentences();
-    harms_nobody_else(|client, call| {
+    harms_nobody_else(1, 3, |client, call| {
         let golden = sentences[call % sentences.len()];
         golden.assert_is(&embed(client, &golden.text).expect("a vector"));
     });
@@ -133,11 +140,44 @@ fn others_who_embed_single_texts_notice_nothing() {
 #[test]
 fn others_who_embed_arrays_notice_nothing() {
     let sentences = golden::sentences();
-    harms_nobody_else(|client, call| {
+    harms_nobody_else(1, 3, |client, call| {
         let own: Vec<&Golden> = sentences.iter().copied().cycle().skip(call).take(5).collect();
         let vectors = embed_all(client, &golden::texts(own.iter().copied())).expect("vectors");
         for (golden, vector) in own.iter().zip(&vectors) {
             golden.assert_is(vector);
         }
     });
+}
+
+#[test]
+fn others_notice_nothing_of_several_such_texts_at_once() {
+    let sentences = golden::sentences();
+    harms_nobody_else(3, 1, |client, call| {
+        let golden = sentences[call % sentences.len()];
+        golden.assert_is(&embed(client, &golden.text).expect("a vector"));
+    });
+}
+
+#[test]
+fn a_call_that_is_computed_apart_is_not_blamed_for_another_s_text() {
+    let cluster = faulty_cluster();
+    let mut session = cluster.connect();
+    let own: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(400).collect();
+    let vectors = thread::scope(|scope| {
+        let call = scope.spawn(|| embed_all(&mut session, &golden::texts(own.iter().copied())));
+        let mut client = cluster.connect();
+        for number in 0..3 {
+            let engine = cluster.engine();
+            wait::until("the engine computes", || {
+                call.is_finished()
+                    || stat_engine(&mut client).is_some_and(|row| row.pid == engine && row.texts > 10)
+            });
+            // From the second time on, the other call's texts are computed one by one.
+            assert_blamed(&refused(embed(&mut client, &poison(number))));
+        }
+        call.join().expect("the session's thread ends").expect("vectors")
+    });
+    for (golden, vector) in own.iter().zip(&vectors) {
+        golden.assert_is(vector);
+    }
 }
