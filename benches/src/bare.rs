@@ -26,10 +26,7 @@ impl Bare {
         let root = model.parent().ok_or_else(missing)?.to_owned();
         let entry = Catalog::new(vec![root]).find(&name)?;
         let runtime = Runtime::new(runtime, threads);
-        Ok(Self {
-            model: load(&runtime, &entry, std::convert::identity)?,
-            computing: Cell::new(0.0),
-        })
+        Ok(Self { model: load(&runtime, &entry, std::convert::identity)?, computing: Cell::new(0.0) })
     }
 
     /// Milliseconds that calls of [`Bare::embed`] have spent in ONNX Runtime so far.
@@ -50,10 +47,7 @@ impl Bare {
     /// The best that a program does with many texts: tokenize all, sort by length, and compute batches of at
     /// most `budget` tokens, padding included.
     pub(crate) fn embed_sorted(&self, texts: &[String], budget: usize) -> Result<Vec<Vec<f32>>> {
-        let rows = texts
-            .iter()
-            .map(|text| self.tokenize(text))
-            .collect::<Result<Vec<_>>>()?;
+        let rows = texts.iter().map(|text| self.tokenize(text)).collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| std::cmp::Reverse(rows[*row].len()));
         let mut vectors = vec![Vec::new(); rows.len()];
@@ -63,8 +57,7 @@ impl Bare {
             let count = (budget / rows[*longest].len()).clamp(1, rest.len());
             let (batch, others) = rest.split_at(count);
             numbers.clear();
-            self.model
-                .embed(batch.iter().map(|row| &*rows[*row]), &mut numbers)?;
+            self.model.embed(batch.iter().map(|row| &*rows[*row]), &mut numbers)?;
             for (row, vector) in batch.iter().zip(numbers.chunks_exact(self.model.dimensions)) {
                 vectors[*row] = vector.to_vec();
             }

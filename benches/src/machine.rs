@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use postgres::Client;
 
 use crate::arguments::Arguments;
 use crate::error::Result;
+
+/// How long other programs are listened to.
+const LISTENING: Duration = Duration::from_secs(3);
 
 /// Date, machine and versions, as lines of Markdown.
 pub(crate) fn describe(client: &mut Client, arguments: &Arguments, threads: usize) -> Result<String> {
@@ -21,12 +25,13 @@ pub(crate) fn describe(client: &mut Client, arguments: &Arguments, threads: usiz
     let value = |name: &str| row.try_get::<_, String>(name);
     let cores = thread::available_parallelism().map_or(0, usize::from);
     Ok(format!(
-        "`make bench` on {date} UTC: {processor}, {cores} cores, load {load} at the start; \
+        "`make bench` on {date} UTC: {processor}, {cores} cores, {busy:.0} % busy with other work \
+         before the start; \
          PostgreSQL {server}, pgvector {pgvector}, vector_embed {vector_embed}, ONNX Runtime {runtime}; \
          {model}, {threads} threads, batches of {batch_tokens} tokens.",
         date = value("date")?,
         processor = processor(),
-        load = load(),
+        busy = busy(),
         server = value("server")?,
         pgvector = value("pgvector")?,
         vector_embed = value("vector_embed")?,
@@ -44,7 +49,33 @@ fn processor() -> String {
         .map_or("unknown processor".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-fn load() -> String {
-    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    averages.split(' ').next().unwrap_or_default().to_owned()
+/// Per cent of the processors' time that other programs take, measured while this one waits. The load average
+/// would tell of the build that came before.
+fn busy() -> f64 {
+    let before = ticks();
+    thread::sleep(LISTENING);
+    let after = ticks();
+    100.0 * (after.busy - before.busy) / (after.all - before.all)
+}
+
+/// Time that all processors together have spent.
+struct Ticks {
+    busy: f64,
+    all: f64,
+}
+
+/// NaN where the system does not tell.
+fn ticks() -> Ticks {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    // user nice system idle iowait irq softirq steal; guests' time is part of user's.
+    let fields: Vec<f64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    match fields[..] {
+        [_, _, _, idle, waiting, ..] => {
+            let all = fields.iter().sum();
+            Ticks { busy: all - idle - waiting, all }
+        }
+        _ => Ticks { busy: f64::NAN, all: f64::NAN },
+    }
 }

@@ -52,9 +52,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("measuring {}", measurement.what);
         match (measurement.run)(&bench) {
             Ok(rows) => report.rows.extend(rows),
-            Err(error) => report
-                .rows
-                .push(Row::not_measured(measurement.what, explain(&*error))),
+            Err(error) => report.rows.push(Row::not_measured(measurement.what, explain(&*error))),
         }
     }
     print!("\n{}", report.to_markdown());

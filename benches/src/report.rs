@@ -68,20 +68,12 @@ pub(crate) struct Row {
 impl Row {
     /// A result; `notes` says what stands behind the medians.
     pub(crate) fn new(what: impl Into<String>, figures: Figures, notes: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            figures: Some(figures),
-            notes: notes.into(),
-        }
+        Self { what: what.into(), figures: Some(figures), notes: notes.into() }
     }
 
     /// What could not be had, and why.
     pub(crate) fn not_measured(what: &str, reason: String) -> Self {
-        Self {
-            what: what.to_owned(),
-            figures: None,
-            notes: reason,
-        }
+        Self { what: what.to_owned(), figures: None, notes: reason }
     }
 
     /// Whether the bar is met; `None` where there is none, or nothing to hold against it.
@@ -97,14 +89,7 @@ impl Row {
     fn cells(&self) -> [String; 6] {
         let Some(figures) = &self.figures else {
             let empty = String::new;
-            return [
-                self.what.clone(),
-                empty(),
-                empty(),
-                empty(),
-                empty(),
-                "not measured".into(),
-            ];
+            return [self.what.clone(), empty(), empty(), empty(), empty(), "not measured".into()];
         };
         let bar = match figures.bar {
             Bar::AtMost(limit) => format!("≤ {}", figures.unit.show(limit)),
@@ -137,10 +122,7 @@ pub(crate) struct Report {
 impl Report {
     /// A report without results yet; `surroundings` says what they are measured on.
     pub(crate) fn new(surroundings: String) -> Self {
-        Self {
-            surroundings,
-            rows: Vec::new(),
-        }
+        Self { surroundings, rows: Vec::new() }
     }
 
     /// The table with its surroundings above and the notes below.
@@ -153,10 +135,7 @@ impl Report {
         });
         let mut text = format!("{}\n\n", self.surroundings);
         for (number, cells) in lines.iter().enumerate() {
-            let padded = cells
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!(" {cell:width$} |"));
+            let padded = cells.iter().zip(widths).map(|(cell, width)| format!(" {cell:width$} |"));
             let _ = writeln!(text, "|{}", padded.collect::<String>());
             if number == 0 {
                 let rules = widths.map(|width| format!(" {} |", "-".repeat(width)));
@@ -205,13 +184,8 @@ mod tests {
     #[test]
     fn a_bar_is_met_up_to_its_limit() {
         let row = |result, bar| {
-            let figures = Figures {
-                ours: String::new(),
-                reference: String::new(),
-                result,
-                unit: Unit::Times,
-                bar,
-            };
+            let figures =
+                Figures { ours: String::new(), reference: String::new(), result, unit: Unit::Times, bar };
             Row::new("work", figures, "").met()
         };
         assert_eq!(row(1.15, Bar::AtMost(1.15)), Some(true));

@@ -6,11 +6,8 @@ use crate::report::{Bar, Figures, Row, Unit};
 use crate::server::Raw;
 use crate::stats::{median, quantile, timed};
 
-pub(super) const MEASUREMENT: Measurement = Measurement {
-    name: "array",
-    what: "short real texts in one call",
-    run,
-};
+pub(super) const MEASUREMENT: Measurement =
+    Measurement { name: "array", what: "short real texts in one call", run };
 
 const ROUNDS: usize = 7;
 /// Tokens of a batch, padding included, of the loops of which the best is the reference.
@@ -37,11 +34,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
             times.push(time);
         }
     }
-    for (text, vector) in texts
-        .iter()
-        .zip(bench.bare.embed_sorted(texts, BUDGETS[0])?)
-        .step_by(100)
-    {
+    for (text, vector) in texts.iter().zip(bench.bare.embed_sorted(texts, BUDGETS[0])?).step_by(100) {
         let row = client.query_one(&stored, &[text])?;
         require_equal(&row.try_get::<_, Raw>(0)?.vector(), &vector)?;
     }
@@ -52,11 +45,8 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     }
     let per_second = |times: &Vec<f64>| texts.len() as f64 / median(times) * 1e3;
     let speeds = loops.each_ref().map(per_second);
-    let (budget, best) = BUDGETS
-        .into_iter()
-        .zip(speeds)
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))
-        .ok_or("no loop")?;
+    let (budget, best) =
+        BUDGETS.into_iter().zip(speeds).max_by(|(_, a), (_, b)| a.total_cmp(b)).ok_or("no loop")?;
     let figures = Figures {
         ours: format!("{:.0}/s", per_second(&ours)),
         reference: format!("{best:.0}/s"),

@@ -11,11 +11,8 @@ use crate::server::{Raw, Server};
 use crate::stats::{median, milliseconds, quantile};
 use crate::texts::Queries;
 
-pub(super) const MEASUREMENT: Measurement = Measurement {
-    name: "clients",
-    what: "many clients of single short texts",
-    run,
-};
+pub(super) const MEASUREMENT: Measurement =
+    Measurement { name: "clients", what: "many clients of single short texts", run };
 
 const CLIENTS: [usize; 3] = [1, 8, 32];
 const ROUNDS: usize = 5;
@@ -59,9 +56,7 @@ fn round(bench: &Bench, count: usize) -> Result<(f64, Vec<f64>)> {
     let ready = Barrier::new(count);
     let (server, queries) = (&bench.server, &bench.queries);
     let calls = thread::scope(|scope| {
-        let clients: Vec<_> = (0..count)
-            .map(|_| scope.spawn(|| client(server, queries, &ready)))
-            .collect();
+        let clients: Vec<_> = (0..count).map(|_| scope.spawn(|| client(server, queries, &ready))).collect();
         clients
             .into_iter()
             .map(|client| client.join().unwrap_or_else(|_| Err("a client panicked".into())))

@@ -5,11 +5,7 @@ use crate::error::Result;
 use crate::report::{Bar, Figures, Row, Unit};
 use crate::stats::{median, quantile, timed};
 
-pub(super) const MEASUREMENT: Measurement = Measurement {
-    name: "first_call",
-    what: WHAT,
-    run,
-};
+pub(super) const MEASUREMENT: Measurement = Measurement { name: "first_call", what: WHAT, run };
 
 const WHAT: &str = "first call on a new connection, engine warm";
 const CONNECTIONS: usize = 40;

@@ -14,11 +14,7 @@ use crate::error::Result;
 use crate::report::{Bar, Figures, Row, Unit};
 use crate::stats::{median, quantile};
 
-pub(super) const MEASUREMENT: Measurement = Measurement {
-    name: "memory",
-    what: WHAT,
-    run,
-};
+pub(super) const MEASUREMENT: Measurement = Measurement { name: "memory", what: WHAT, run };
 
 const WHAT: &str = "memory of a connection that embeds";
 const CONNECTIONS: usize = 20;
@@ -32,10 +28,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     for _ in 0..CONNECTIONS {
         plain.push(connection(bench, &format!("SELECT {stored} <-> {stored}"))?);
         let text = bench.queries.next();
-        embedding.push(connection(
-            bench,
-            &format!("SELECT embed('{text}') <-> {stored}"),
-        )?);
+        embedding.push(connection(bench, &format!("SELECT embed('{text}') <-> {stored}"))?);
     }
     pause();
     let plain_bytes = all_private_bytes(&plain)?;
@@ -44,14 +37,10 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let grown = &mut embedding[0];
     let before = private_bytes(grown.1)?;
     for _ in 0..MANY_CALLS {
-        grown
-            .0
-            .simple_query(&format!("SELECT embed('{}')", bench.queries.next()))?;
+        grown.0.simple_query(&format!("SELECT embed('{}')", bench.queries.next()))?;
     }
     let after_many = private_bytes(grown.1)?;
-    grown
-        .0
-        .query("SELECT cardinality(embed($1::text[]))", &[&bench.synopses])?;
+    grown.0.query("SELECT cardinality(embed($1::text[]))", &[&bench.synopses])?;
     let after_array = private_bytes(grown.1)?;
 
     let figures = Figures {

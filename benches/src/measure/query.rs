@@ -8,11 +8,7 @@ use crate::report::{Bar, Figures, Row, Unit};
 use crate::server::Raw;
 use crate::stats::{median, quantile, timed};
 
-pub(super) const MEASUREMENT: Measurement = Measurement {
-    name: "query",
-    what: WHAT,
-    run,
-};
+pub(super) const MEASUREMENT: Measurement = Measurement { name: "query", what: WHAT, run };
 
 const WHAT: &str = "one short query, warm";
 const BLOCKS: usize = 40;
@@ -29,10 +25,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let embed = client.prepare("SELECT embed($1)")?;
     let stored = client.prepare("SELECT embedding FROM stored WHERE $1 <> ''")?;
     let text = bench.queries.next();
-    require_equal(
-        &ask(&mut client, &embed, &text)?.vector(),
-        &bench.bare.embed(&text)?,
-    )?;
+    require_equal(&ask(&mut client, &embed, &text)?.vector(), &bench.bare.embed(&text)?)?;
 
     let (mut sql, mut direct, mut trips, mut ratios) = (Side::default(), Side::default(), vec![], vec![]);
     let mut tokens = 0;
@@ -121,9 +114,7 @@ fn computing_time(client: &mut Client) -> Result<f64> {
 /// The first calls of a side, after a pause.
 fn wake<T>(texts: &[String], mut call: impl FnMut(&str) -> Result<T>) -> Result<()> {
     pause();
-    texts[..WAKING_CALLS]
-        .iter()
-        .try_for_each(|text| call(text).map(drop))
+    texts[..WAKING_CALLS].iter().try_for_each(|text| call(text).map(drop))
 }
 
 /// Times of the calls that count.

@@ -259,14 +259,16 @@ impl Scheduler {
 
     /// Keeps the runner from computing until the guard is dropped. Between two holds the runner gets its turn.
     fn hold_runner(&self) -> Hold<'_> {
-        let ready = self.lock_ready();
-        let busy = |state: &mut ReadyState| state.running || (state.owes_turn && state.queue.texts() > 0);
-        let mut ready = self
-            .ready_changed
-            .wait_while(ready, busy)
-            .expect("no thread panics while it holds the ready queue");
+        let wait = |ready, condition: fn(&mut ReadyState) -> bool| {
+            self.ready_changed
+                .wait_while(ready, condition)
+                .expect("no thread panics while it holds the ready queue")
+        };
+        let mut ready = wait(self.lock_ready(), |state| state.owes_turn && state.queue.texts() > 0);
+        // From here on the runner begins nothing new.
         ready.held = true;
         ready.owes_turn = true;
+        drop(wait(ready, |state| state.running));
         Hold(self)
     }
 }

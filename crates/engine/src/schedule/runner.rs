@@ -34,7 +34,10 @@ impl Scheduler {
             ready = self.ready_changed.wait(ready).expect("no thread panics while it holds the ready queue");
         }
         ready.running = true;
-        ready.owes_turn = false;
+        if ready.owes_turn {
+            ready.owes_turn = false;
+            self.ready_changed.notify_all();
+        }
         ready.queue.take()
     }
 
