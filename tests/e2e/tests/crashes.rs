@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use postgres::Client;
+use postgres::{CancelToken, Client, NoTls};
+use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::golden::{self, Golden};
 use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
 use vector_embed_e2e::process::{self, Signal};
-use vector_embed_e2e::sql::{backend, embed, embed_all, stat_engine};
+use vector_embed_e2e::sql::{backend, embed, embed_all, embed_and_forget, stat_engine};
 use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::vectors::{EQUAL, assert_close};
 use vector_embed_e2e::wait;
@@ -127,37 +128,39 @@ fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector
 }
 
 #[test]
-fn a_call_that_is_computed_apart_gets_its_turn_under_load() {
+fn a_call_that_is_computed_apart_does_not_wait_for_another_s_bulk_call() {
     let cluster = Cluster::new();
-    let sentences = golden::sentences();
-    let own = &sentences[..20];
-    let done = AtomicBool::new(false);
-    let calls = AtomicUsize::new(0);
+    let own = &golden::sentences()[..60];
+    let bulk = bulk::texts(20_000, 40);
+    let mut session = cluster.connect();
+    assert_embeds(&mut session, own[0]);
+    let mut busy = cluster.connect();
+    let stop = busy.cancel_token();
+    let first = cluster.engine();
     thread::scope(|scope| {
-        let _stopper = Stopper::of(&done);
-        for number in 0..32 {
-            let (cluster, done, calls) = (&cluster, &done, &calls);
-            scope.spawn(move || {
-                let mut client = cluster.connect();
-                for golden in sentences.iter().cycle().skip(7 * number) {
-                    if done.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    assert_embeds(&mut client, golden);
-                    calls.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let mut session = cluster.connect();
-        let first = cluster.engine();
-        wait::until("everybody embeds", || calls.load(Ordering::Relaxed) > 200);
+        let mut observer = cluster.connect();
         let call = scope.spawn(move || embed_all(&mut session, &golden::texts(own.iter().copied())));
-        // Most likely while the call is under way; otherwise it is not computed apart, and that is as well.
+        wait::until("the engine computes", || {
+            stat_engine(&mut observer).is_some_and(|engine| engine.texts > 10)
+        });
         process::send(first, Signal::KILL);
-        wait::until("the call is answered while others go on", || call.is_finished());
+        // This one comes too late to be computed apart, and keeps the next engine busy for minutes.
+        let bulk_call = scope.spawn(move || embed_and_forget(&mut busy, &bulk));
+        let _canceller = Canceller(stop);
+        wait::until("the call is answered", || call.is_finished());
+        assert!(!bulk_call.is_finished(), "the bulk call goes on meanwhile");
         let vectors = call.join().expect("the session's thread ends").expect("vectors");
         for (golden, vector) in own.iter().zip(&vectors) {
             golden.assert_is(vector);
         }
     });
+}
+
+/// Cancels a call when dropped, also when a test fails.
+struct Canceller(CancelToken);
+
+impl Drop for Canceller {
+    fn drop(&mut self) {
+        self.0.cancel_query(NoTls).expect("a cancel");
+    }
 }
