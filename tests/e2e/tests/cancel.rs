@@ -16,7 +16,7 @@ use vector_embed_e2e::sql::{
 };
 use vector_embed_e2e::wait;
 
-/// What DESIGN.md promises for a cancel in mid-call.
+/// What is promised for a cancel in mid-call.
 const BOUND: Duration = Duration::from_millis(100);
 /// Repetitions of which the median counts, since others use this machine too.
 const REPETITIONS: usize = 7;

@@ -1,4 +1,4 @@
-//! The rules of DESIGN.md about who may know whom, read from the sources.
+//! The rules of ARCHITECTURE.md about who may know whom, read from the sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -165,6 +165,16 @@ fn worker_imports_only_client_pg_and_error() {
 #[test]
 fn client_imports_only_pg_and_error() {
     imports_only("src/client", "client", &["pg", "error"]);
+}
+
+#[test]
+fn pg_imports_only_error() {
+    imports_only("src/pg", "pg", &["error"]);
+}
+
+#[test]
+fn planner_imports_nothing() {
+    imports_only("src/planner", "planner", &[]);
 }
 
 #[test]
