@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
 use crate::client;
-use crate::error::{Error, OrRaise};
+use crate::error::{Error, OrRaise, Place};
 use crate::pg::settings::{Model, overlong};
 use crate::pg::text::Text;
 use crate::pg::vector::{TextArray, Vector, VectorArray};
@@ -66,7 +66,7 @@ fn many(texts: TextArray<'_>, model: Model<'_>) -> Result<VectorArray, Error> {
         send(&present, model, Purpose::Document, &mut |position, numbers| {
             vectors[places[position]] = Some(Vector::from_le_bytes(numbers));
         })
-        .map_err(|error| error.map_position(|position| places[position]))?;
+        .map_err(|error| error.map_place(|position| Place::Element(places[position])))?;
     }
     Ok(VectorArray::like(texts, vectors))
 }

@@ -99,7 +99,7 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
-                return Err(Error::Crashed { position: exchange.told(position) });
+                return Err(Error::Crashed { place: exchange.told(position) });
             }
             Err(Interrupted::EngineLost { computing: None }) => {
                 exchange.send_again(true);

@@ -8,7 +8,7 @@ use vector_embed_protocol::{
 };
 
 use super::connection::{Connection, Lost};
-use crate::error::Error;
+use crate::error::{Error, Place};
 
 /// Texts in one request. The engine sorts a request by length; more would not fill its batches better.
 const CHUNK_TEXTS: usize = 1024;
@@ -81,8 +81,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// A position as errors tell it: not at all where there is only one text.
-    pub(super) fn told(&self, position: usize) -> Option<usize> {
-        (self.texts.len() > 1).then_some(position)
+    pub(super) fn told(&self, position: usize) -> Option<Place> {
+        (self.texts.len() > 1).then_some(Place::Element(position))
     }
 
     /// Sends the texts and hands their answers to `sink`.
@@ -118,11 +118,11 @@ impl<'a> Exchange<'a> {
                     return Err(Interrupted::HandedOver);
                 }
                 Reply::Failure(failure) => {
-                    let position = match (failure.position, self.chunk(failure.id)) {
+                    let place = match (failure.position, self.chunk(failure.id)) {
                         (Some(position), Ok(chunk)) => self.told(chunk.texts.start + position as usize),
                         _ => None,
                     };
-                    return Err(Interrupted::Failed(Error::Engine { failure, position }));
+                    return Err(Interrupted::Failed(Error::Engine { failure, place }));
                 }
                 Reply::Welcome { .. } | Reply::Models { .. } | Reply::Stats { .. } => {
                     return Err(unexpected("an answer to another question"));

@@ -1,6 +1,7 @@
 //! Text arguments as UTF-8, whatever the server's encoding.
 
 use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
@@ -34,48 +35,78 @@ impl<'a> Text<'a> {
             let data = pgrx::varlena::vardata_any(varlena).cast::<u8>();
             std::slice::from_raw_parts(data, pgrx::varlena::varsize_any_exhdr(varlena))
         };
-        // SAFETY: reads a setting of the process.
-        let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
-        match encoding {
+        Self::from_server(Cow::Borrowed(bytes))
+    }
+
+    /// Text of the server's encoding.
+    pub(crate) fn from_server(bytes: Cow<'a, [u8]>) -> Result<Self, Error> {
+        match encoding() {
             // SQL_ASCII promises nothing of its bytes; for UTF8 the server has checked them already, and this
             // check costs next to nothing.
-            pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => {
-                std::str::from_utf8(bytes).map(|text| Self(Cow::Borrowed(text))).map_err(|_| Error::NotUtf8)
+            pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => match bytes {
+                Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
+                Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
             }
-            _ => Ok(Self(Cow::Owned(convert(bytes, encoding)))),
+            .map(Self)
+            .ok_or(Error::NotUtf8),
+            encoding => Ok(Self(Cow::Owned(convert(&bytes, encoding, pg_sys::pg_enc::PG_UTF8)))),
         }
     }
+}
+
+fn encoding() -> u32 {
+    // SAFETY: reads a setting of the process.
+    unsafe { pg_sys::GetDatabaseEncoding() as u32 }
+}
+
+/// A name or comment of the server's. What is not UTF-8 in a database with encoding SQL_ASCII is replaced.
+pub(crate) fn from_server(text: &CStr) -> String {
+    match encoding() {
+        pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => text.to_string_lossy().into_owned(),
+        _ if text.to_bytes().is_ascii() => text.to_string_lossy().into_owned(),
+        encoding => convert(text.to_bytes(), encoding, pg_sys::pg_enc::PG_UTF8),
+    }
+}
+
+/// SQL or a name for the server, in its encoding. Ends at the first NUL, which neither can have.
+pub(crate) fn to_server(text: &str) -> CString {
+    let bytes = match encoding() {
+        pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => text.as_bytes().to_vec(),
+        _ if text.is_ascii() => text.as_bytes().to_vec(),
+        encoding => convert_bytes(text.as_bytes(), pg_sys::pg_enc::PG_UTF8, encoding),
+    };
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    CString::new(&bytes[..end]).expect("no NUL is left")
 }
 
 /// Text of ours as the server may have it. In a database with another encoding than UTF8, characters beyond ASCII
 /// are written as escapes: they occur in prompts and in wrong names only.
 pub(crate) fn for_server(text: String) -> String {
-    // SAFETY: reads a setting of the process.
-    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
-    if encoding == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
+    if encoding() == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
         return text;
     }
     let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
     text.chars().map(escape).collect()
 }
 
-/// Converts from the server's encoding; raises PostgreSQL's own error for characters that UTF-8 does not have.
-fn convert(bytes: &[u8], encoding: u32) -> String {
+/// Converts to UTF-8; raises PostgreSQL's own error for characters that it does not have.
+fn convert(bytes: &[u8], from: u32, to: u32) -> String {
+    let bytes = convert_bytes(bytes, from, to);
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Converts between encodings; raises PostgreSQL's own error for characters that the target does not have.
+fn convert_bytes(bytes: &[u8], from: u32, to: u32) -> Vec<u8> {
     // SAFETY: the function reads `len` bytes, and returns either its argument or a palloc'd string with NUL.
     unsafe {
         let source = bytes.as_ptr().cast_mut();
-        let result = pg_sys::pg_do_encoding_conversion(
-            source,
-            bytes.len() as i32,
-            encoding as i32,
-            pg_sys::pg_enc::PG_UTF8 as i32,
-        );
+        let result = pg_sys::pg_do_encoding_conversion(source, bytes.len() as i32, from as i32, to as i32);
         if result == source {
-            return String::from_utf8_lossy(bytes).into_owned();
+            return bytes.to_vec();
         }
-        let text = std::ffi::CStr::from_ptr(result.cast()).to_string_lossy().into_owned();
+        let converted = CStr::from_ptr(result.cast()).to_bytes().to_vec();
         pg_sys::pfree(result.cast());
-        text
+        converted
     }
 }
 

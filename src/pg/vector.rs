@@ -33,6 +33,10 @@ impl Vector {
             Self(pg_sys::Datum::from(vector))
         }
     }
+
+    pub(super) fn datum(self) -> pg_sys::Datum {
+        self.0
+    }
 }
 
 // SAFETY: the datum is what the SQL declaration says, `vector`.

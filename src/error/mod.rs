@@ -1,11 +1,16 @@
 //! Our errors, and the SQLSTATE, detail and hint that SQL users see.
 
+mod definition;
+
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
+pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+
 use crate::pg::text::for_server;
+use definition::Told;
 
 /// What can go wrong on the PostgreSQL side.
 #[derive(Debug, Error)]
@@ -21,25 +26,81 @@ pub(crate) enum Error {
     #[error("embedding engine is not available")]
     Unavailable { detail: String },
     #[error("embedding engine crashed while it computed the text")]
-    Crashed { position: Option<usize> },
+    Crashed { place: Option<Place> },
     #[error("{}", failure.message)]
-    Engine { failure: FailureReply, position: Option<usize> },
+    Engine { failure: FailureReply, place: Option<Place> },
     #[error("could not use the embedding engine's directory \"{path}\": {error}")]
     RuntimeDirectory { path: String, error: std::io::Error },
     #[error("could not understand the embedding engine: {0}")]
     Protocol(String),
+    #[error("function was not called by the trigger manager")]
+    NotATrigger,
+    #[error("{}", fault.tell(function, trigger).message)]
+    Trigger { function: &'static str, trigger: String, fault: TriggerFault },
+    #[error("{}", fault.tell(column, table).message)]
+    Column { column: String, table: String, fault: ColumnFault },
+    #[error("{}", fault.tell(table).message)]
+    Table { table: String, fault: TableFault },
+    #[error("columns to embed must not be NULL")]
+    NullColumn,
+    #[error("no column to embed is named")]
+    NoColumns,
+    #[error("unrecognized timing: \"{0}\"")]
+    Timing(String),
+    #[error("timing \"queue\" is not supported yet")]
+    QueueTiming,
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+/// Which of a call's texts is at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An element of an array, from 0.
+    Element(usize),
+    /// A row, by its key.
+    Row { key: String },
+}
+
+impl Place {
+    /// SQL counts array elements from 1.
+    fn tell(&self) -> String {
+        match self {
+            Self::Element(position) => {
+                format!("The text at fault is element number {} of the array.", position + 1)
+            }
+            Self::Row { key } => format!("The text at fault is that of the row {key}."),
+        }
+    }
 }
 
 impl Error {
+    /// What SQL users are told of a fault in a definition.
+    fn told(&self) -> Option<Told> {
+        match self {
+            Self::Trigger { function, trigger, fault } => Some(fault.tell(function, trigger)),
+            Self::Column { column, table, fault } => Some(fault.tell(column, table)),
+            Self::Table { table, fault } => Some(fault.tell(table)),
+            _ => None,
+        }
+    }
+
     fn code(&self) -> PgSqlErrorCode {
         match self {
+            Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NullColumn => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
+                self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
+            }
             Self::ModelName(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Unavailable { .. } | Self::Crashed { .. } | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
-            Self::Protocol(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            Self::Protocol(_) | Self::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             Self::Engine { failure, .. } => match failure.code {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -63,17 +124,17 @@ impl Error {
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
-            Self::Crashed { position } => {
+            Self::Crashed { place } => {
                 let refused = "The text is refused for a minute.".to_owned();
-                Some(position.map_or_else(String::new, |position| at_position(position) + " ") + &refused)
+                Some(place.as_ref().map_or_else(String::new, |place| place.tell() + " ") + &refused)
             }
-            Self::Engine { failure, position } => {
-                let parts = [position.map(at_position), Some(failure.detail.clone())];
+            Self::Engine { failure, place } => {
+                let parts = [place.as_ref().map(Place::tell), Some(failure.detail.clone())];
                 Some(
                     parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
                 )
             }
-            _ => None,
+            _ => self.told().and_then(|told| told.detail),
         }
         .filter(|detail| !detail.is_empty())
     }
@@ -88,14 +149,17 @@ impl Error {
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),
             Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
-            _ => None,
+            Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
+            _ => self.told().and_then(|told| told.hint),
         }
     }
 
-    /// The same error with the position of the text at fault, if it tells one, changed.
-    pub(crate) fn map_position(mut self, map: impl FnOnce(usize) -> usize) -> Self {
-        if let Self::Crashed { position } | Self::Engine { position, .. } = &mut self {
-            *position = position.map(map);
+    /// The same error with the place of the text at fault, if it tells one, told in another way.
+    pub(crate) fn map_place(mut self, map: impl FnOnce(usize) -> Place) -> Self {
+        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self
+            && let Some(Place::Element(position)) = place
+        {
+            *place = Some(map(*position));
         }
         self
     }
@@ -128,9 +192,4 @@ impl<T> OrRaise<T> for Result<T, Error> {
     fn or_raise(self) -> T {
         self.unwrap_or_else(|error| error.raise())
     }
-}
-
-/// SQL counts array elements from 1.
-fn at_position(position: usize) -> String {
-    format!("The text at fault is element number {} of the array.", position + 1)
 }

@@ -1,0 +1,183 @@
+//! What can be wrong with a table, a column or a trigger.
+
+use pgrx::PgSqlErrorCode;
+
+/// Why a column cannot be what an embedding needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ColumnFault {
+    /// There is none of that name.
+    Missing,
+    /// Its type, named here, is none of text.
+    NoText { of: String },
+    /// Its type, named here, is not one of pgvector's.
+    NoVector { of: String },
+    /// Its text is generated, and not there when it is needed.
+    GeneratedSource { stored: bool },
+    /// Its vector would be generated.
+    GeneratedVector,
+    /// Vectors of the model do not fit.
+    Dimensions { column: usize, model: String, vector: usize },
+    /// It is named twice.
+    Repeated,
+    /// Its vector is written after the row.
+    NotNull,
+    /// A trigger that was not made by `attach` fills it.
+    FilledBy { trigger: String },
+    /// It is attached, with vectors of another model.
+    OtherModel { attached: String },
+}
+
+/// Why a table cannot have what an embedding needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TableFault {
+    /// It is not a table.
+    Kind,
+    /// It is partitioned or foreign, and the trigger is one for statements.
+    NoStatements { kind: &'static str },
+    /// It has no primary key.
+    NoPrimaryKey,
+}
+
+/// Why a trigger cannot do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TriggerFault {
+    /// It fires at another event than its function is for.
+    Event { expected: &'static str },
+    /// It has no transition tables.
+    TransitionTables { referencing: &'static str },
+    /// It has too few arguments.
+    Arguments,
+}
+
+/// What SQL users see of a fault.
+pub(super) struct Told {
+    pub(super) code: PgSqlErrorCode,
+    pub(super) message: String,
+    pub(super) detail: Option<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl Told {
+    fn new(code: PgSqlErrorCode, message: String) -> Self {
+        Self { code, message, detail: None, hint: None }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl ColumnFault {
+    pub(super) fn tell(&self, column: &str, table: &str) -> Told {
+        let name = format!("column \"{column}\" of relation \"{table}\"");
+        match self {
+            Self::Missing => Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
+                .hint("If it was renamed or dropped, the trigger that names it has to be made anew."),
+            Self::NoText { of } => {
+                let message = format!("{name} is of type {of}, which cannot be embedded");
+                Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
+                    .hint("Types text, varchar, char, citext, json, jsonb and domains over them can be.")
+            }
+            Self::NoVector { of } => {
+                let message = format!("{name} is of type {of}, which takes no vectors");
+                Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
+                    .hint("Types vector and halfvec of pgvector and domains over them do.")
+            }
+            Self::GeneratedSource { stored } => {
+                let told = Told::new(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    format!("generated {name} cannot be embedded"),
+                );
+                if *stored {
+                    told.detail("Its value does not exist yet when a BEFORE trigger runs.")
+                        .hint("Embed the columns that it is generated from, or use a trigger for statements.")
+                } else {
+                    told.detail("Its value is not stored.").hint("Embed the columns that it is generated from.")
+                }
+            }
+            Self::GeneratedVector => {
+                let message = format!("generated {name} cannot be filled by a trigger");
+                Told::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                    .detail("Its value is computed after the trigger.")
+            }
+            Self::Dimensions { column: expected, model, vector } => {
+                let message = format!("expected {expected} dimensions, not {vector}");
+                Told::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, message).detail(format!(
+                    "Column \"{column}\" of relation \"{table}\" has {expected} dimensions, vectors of model \
+                     \"{model}\" have {vector}."
+                ))
+            }
+            Self::Repeated => Told::new(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
+                format!("column \"{column}\" specified more than once"),
+            ),
+            Self::NotNull => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{name} is NOT NULL, which timing \"statement\" cannot serve"),
+            )
+            .detail("Rows are stored before their vectors are computed.")
+            .hint("Use timing \"row\"."),
+            Self::FilledBy { trigger } => Told::new(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                format!("{name} is already filled by trigger \"{trigger}\""),
+            )
+            .hint("Drop the trigger first."),
+            Self::OtherModel { attached } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is attached to another model"),
+            )
+            .detail(format!("Its vectors were made with {attached}; those of different models cannot be compared."))
+            .hint("Detach it, embed all rows anew, then attach it."),
+        }
+    }
+}
+
+impl TableFault {
+    pub(super) fn tell(&self, table: &str) -> Told {
+        match self {
+            Self::Kind => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is not a table"),
+            ),
+            Self::NoStatements { kind } => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
+            )
+            .hint("Use embed_row, or attach with timing \"row\"."),
+            Self::NoPrimaryKey => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Triggers for statements write vectors back by primary key.")
+            .hint("Add a primary key, or use embed_row or timing \"row\"."),
+        }
+    }
+}
+
+impl TriggerFault {
+    pub(super) fn tell(&self, function: &str, trigger: &str) -> Told {
+        let protocol = PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED;
+        match self {
+            Self::Event { expected } => {
+                let message = format!("function \"{function}\" must be fired {expected}");
+                Told::new(protocol, message).detail(format!("Trigger \"{trigger}\" fires at another event."))
+            }
+            Self::TransitionTables { referencing } => {
+                let message = format!("function \"{function}\" needs transition tables");
+                Told::new(protocol, message)
+                    .hint(format!("Create trigger \"{trigger}\" with REFERENCING {referencing}."))
+            }
+            Self::Arguments => Told::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("trigger \"{trigger}\" has too few arguments"),
+            )
+            .hint(format!("Write {function}('embedding', 'model', 'column', …).")),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Rows that triggers see: reading their texts and vectors, and giving one another vector.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+
+use pgrx::pg_sys;
+
+use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
+use super::vector::Vector;
+
+/// A row of a table. Columns are those of the same table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    slot: *mut pg_sys::TupleTableSlot,
+    row: PhantomData<&'a ()>,
+}
+
+impl<'a> Row<'a> {
+    /// # Safety
+    ///
+    /// `slot` must hold a row for `'a`.
+    pub(super) unsafe fn from_slot(slot: *mut pg_sys::TupleTableSlot) -> Self {
+        Self { slot, row: PhantomData }
+    }
+
+    /// The bytes of a column's text, in the server's encoding; `None` for NULL.
+    pub(crate) fn text(self, column: TextColumn) -> Option<Cow<'a, [u8]>> {
+        let datum = self.datum(column.number)?;
+        // SAFETY: the column's type is of the given kind. What is detoasted lives in the memory context of the
+        // trigger's call, and all else as long as the row.
+        unsafe {
+            if column.kind == TextKind::Jsonb {
+                let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), datum);
+                return Some(Cow::Borrowed(CStr::from_ptr(text).to_bytes()));
+            }
+            let bytes = bytes(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()));
+            Some(Cow::Borrowed(match column.kind {
+                TextKind::Padded => bytes.trim_suffix_blanks(),
+                _ => bytes,
+            }))
+        }
+    }
+
+    /// Whether a column is stored alike in both rows, which is quicker to tell than whether its text is equal.
+    pub(crate) fn is_stored_alike(self, other: Self, column: TextColumn) -> bool {
+        match (self.datum(column.number), other.datum(column.number)) {
+            (None, None) => true,
+            // SAFETY: the types of text columns are all varlenas.
+            (Some(one), Some(two)) => unsafe { raw(one) == raw(two) },
+            _ => false,
+        }
+    }
+
+    /// Whether the row has a vector.
+    pub(crate) fn has_vector(self, column: VectorColumn) -> bool {
+        self.datum(column.number).is_some()
+    }
+
+    /// Whether the vectors of both rows are equal by value, as they are when a client writes back what it has read.
+    pub(crate) fn has_vector_of(self, other: Self, column: VectorColumn) -> bool {
+        match (self.datum(column.number), other.datum(column.number)) {
+            (None, None) => true,
+            // SAFETY: the column's type is of its kind.
+            (Some(one), Some(two)) => unsafe {
+                raw(one) == raw(two) || numbers_are_equal(numbers(one), numbers(two), column.kind)
+            },
+            _ => false,
+        }
+    }
+
+    pub(super) fn datum(self, number: i16) -> Option<pg_sys::Datum> {
+        let mut is_null = false;
+        // SAFETY: the slot holds a row of the table that the column belongs to.
+        let datum = unsafe { pg_sys::slot_getattr(self.slot, number.into(), &mut is_null) };
+        (!is_null).then_some(datum)
+    }
+}
+
+/// A row to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredRow(pub(super) pg_sys::HeapTuple);
+
+impl StoredRow {
+    /// The row with another vector, of the column's dimensions, or with none. Checks a domain's constraints.
+    pub(crate) fn with_vector(self, table: &Table, column: VectorColumn, vector: Option<Vector>) -> Self {
+        let value = vector.map(|vector| cast(vector, column));
+        let mut datum = value.unwrap_or(pg_sys::Datum::null());
+        let (mut number, mut is_null) = (i32::from(column.number), value.is_none());
+        // SAFETY: the value is of the column's type, and the tuple is one of the table's.
+        unsafe {
+            if column.is_domain {
+                let context = pg_sys::CurrentMemoryContext;
+                pg_sys::domain_check(datum, is_null, column.type_oid, std::ptr::null_mut(), context);
+            }
+            Self(pg_sys::heap_modify_tuple_by_cols(
+                self.0,
+                table.descriptor(),
+                1,
+                &mut number,
+                &mut datum,
+                &mut is_null,
+            ))
+        }
+    }
+}
+
+/// The vector as a value of the column's type below domains, by pgvector's own cast.
+fn cast(vector: Vector, column: VectorColumn) -> pg_sys::Datum {
+    if column.kind == VectorKind::Vector {
+        return vector.datum();
+    }
+    // SAFETY: pgvector's types are in one schema, and its cast takes the value, a type modifier, and whether the
+    // cast is explicit. The modifier -1 asks for no dimensions: they have been checked.
+    unsafe {
+        let source = vector_type_beside(column.base_type);
+        let mut function = pg_sys::InvalidOid;
+        pg_sys::find_coercion_pathway(
+            column.base_type,
+            source,
+            pg_sys::CoercionContext::COERCION_ASSIGNMENT,
+            &mut function,
+        );
+        pg_sys::OidFunctionCall3Coll(
+            function,
+            pg_sys::InvalidOid,
+            vector.datum(),
+            pg_sys::Datum::from(-1_i32),
+            pg_sys::Datum::from(false),
+        )
+    }
+}
+
+/// The type `vector` of the schema that another of pgvector's types is in.
+///
+/// # Safety
+///
+/// `other` must be a type that exists.
+pub(super) unsafe fn vector_type_beside(other: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, other.into());
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let schema = (*form).typnamespace;
+        pg_sys::ReleaseSysCache(tuple);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Anum_pg_type_oid as i16,
+            pg_sys::Datum::from(c"vector".as_ptr()),
+            schema.into(),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        )
+    }
+}
+
+trait TrimBlanks {
+    fn trim_suffix_blanks(&self) -> &[u8];
+}
+
+impl TrimBlanks for [u8] {
+    /// Without trailing blanks. In no server encoding is the byte of a blank part of another character.
+    fn trim_suffix_blanks(&self) -> &[u8] {
+        let end = self.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+        &self[..end]
+    }
+}
+
+/// A varlena as it is stored, which may be compressed or kept elsewhere.
+///
+/// # Safety
+///
+/// `datum` must be a varlena that lives as long as `'a`.
+unsafe fn raw<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: a varlena is as long as it says.
+    unsafe {
+        let varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
+        std::slice::from_raw_parts(varlena.cast(), pgrx::varlena::varsize_any(varlena))
+    }
+}
+
+/// A vector's dimensions and numbers.
+///
+/// # Safety
+///
+/// `datum` must be a `vector` or `halfvec`.
+unsafe fn numbers<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: detoasting gives a varlena of the length it says.
+    unsafe { bytes(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) }
+}
+
+/// # Safety
+///
+/// `varlena` must be a detoasted one that lives as long as `'a`.
+unsafe fn bytes<'a>(varlena: *mut pg_sys::varlena) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let data = pgrx::varlena::vardata_any(varlena).cast::<u8>();
+        std::slice::from_raw_parts(data, pgrx::varlena::varsize_any_exhdr(varlena))
+    }
+}
+
+/// Compares numbers, not bytes: there are two zeros. pgvector has no values that are not numbers.
+fn numbers_are_equal(one: &[u8], two: &[u8], kind: VectorKind) -> bool {
+    const SIGN: u8 = 0x80;
+    let width = match kind {
+        VectorKind::Vector => 4,
+        VectorKind::Halfvec => 2,
+    };
+    let is_zero = |number: &[u8]| {
+        let (last, rest) = number.split_last().expect("a number has bytes");
+        last & !SIGN == 0 && rest.iter().all(|byte| *byte == 0)
+    };
+    // The first four bytes are the number of dimensions and an unused field.
+    one.len() == two.len()
+        && one[..4] == two[..4]
+        && one[4..]
+            .chunks_exact(width)
+            .zip(two[4..].chunks_exact(width))
+            .all(|(one, two)| one == two || (is_zero(one) && is_zero(two)))
+}

@@ -1,0 +1,467 @@
+//! A table's definition, as far as its vectors depend on it.
+
+use std::ffi::{CStr, CString};
+use std::ptr::null_mut;
+
+use pgrx::pg_sys;
+
+use super::text::{from_server, to_server};
+use crate::error::{ColumnFault, Error, TableFault};
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" {
+    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+}
+
+/// An open relation that is locked for as long as this value is used.
+#[derive(Debug)]
+pub(crate) struct Table {
+    relation: pg_sys::Relation,
+    opened: bool,
+}
+
+/// What a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ordinary,
+    Partitioned,
+    Foreign,
+    /// A view, an index, a sequence, …
+    Other,
+}
+
+/// What the system catalogs say of a column.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) number: i16,
+    pub(crate) not_null: bool,
+    type_oid: pg_sys::Oid,
+    /// The type below domains, and its modifier.
+    base_type: pg_sys::Oid,
+    modifier: i32,
+    generated: Generated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Generated {
+    No,
+    Stored,
+    Virtual,
+}
+
+/// A column whose text can be read from a [`super::row::Row`] of its table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextColumn {
+    pub(crate) number: i16,
+    pub(crate) kind: TextKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextKind {
+    /// Stored as the text itself: `text`, `varchar`, `citext`, `json`.
+    Plain,
+    /// `char(n)`, whose trailing blanks mean nothing.
+    Padded,
+    /// `jsonb`, written out.
+    Jsonb,
+}
+
+/// A column of pgvector's `vector` or `halfvec`, or of a domain over one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VectorColumn {
+    pub(crate) number: i16,
+    pub(crate) kind: VectorKind,
+    /// What the column's type asks for; `None` takes any.
+    pub(crate) dimensions: Option<usize>,
+    pub(crate) type_oid: pg_sys::Oid,
+    pub(crate) base_type: pg_sys::Oid,
+    pub(crate) is_domain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VectorKind {
+    Vector,
+    Halfvec,
+}
+
+/// When generated columns are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Before the row is stored: they have no values yet.
+    Before,
+    /// Afterwards: stored ones have.
+    After,
+}
+
+/// A trigger of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct TriggerEntry {
+    pub(crate) oid: pg_sys::Oid,
+    pub(crate) name: String,
+    pub(crate) function: pg_sys::Oid,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Table {
+    /// A relation that somebody else keeps open.
+    ///
+    /// # Safety
+    ///
+    /// `relation` must be open for as long as the value is used.
+    pub(super) unsafe fn borrowed(relation: pg_sys::Relation) -> Self {
+        Self { relation, opened: false }
+    }
+
+    /// Opens a relation of the caller so that neither its definition nor its triggers change until the transaction
+    /// ends. The lock is the one that CREATE TRIGGER takes.
+    pub(crate) fn open_to_change(oid: pg_sys::Oid) -> Self {
+        // Before the lock: nobody may hold up other people's tables. And afterwards: now it is sure.
+        check_owner(oid);
+        let table = Self::open(oid, pg_sys::ShareRowExclusiveLock);
+        check_owner(oid);
+        table
+    }
+
+    /// Opens a relation to read it.
+    pub(crate) fn open_to_read(oid: pg_sys::Oid) -> Self {
+        Self::open(oid, pg_sys::AccessShareLock)
+    }
+
+    fn open(oid: pg_sys::Oid, lock: u32) -> Self {
+        // SAFETY: raises an error if there is no such relation; the lock is kept until the transaction ends.
+        let relation = unsafe { pg_sys::relation_open(oid, lock as pg_sys::LOCKMODE) };
+        Self { relation, opened: true }
+    }
+
+    pub(crate) fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_id }
+    }
+
+    pub(crate) fn owner(&self) -> pg_sys::Oid {
+        self.form().relowner
+    }
+
+    pub(crate) fn name(&self) -> String {
+        // SAFETY: a name ends with NUL.
+        from_server(unsafe { CStr::from_ptr(self.form().relname.data.as_ptr()) })
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.form().relkind as u8 {
+            pg_sys::RELKIND_RELATION => Kind::Ordinary,
+            pg_sys::RELKIND_PARTITIONED_TABLE => Kind::Partitioned,
+            pg_sys::RELKIND_FOREIGN_TABLE => Kind::Foreign,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Its name with its schema, quoted for SQL.
+    pub(crate) fn quoted_name(&self) -> String {
+        // SAFETY: the relation is open, so its schema exists; both functions return strings that end with NUL.
+        unsafe {
+            let schema = pg_sys::get_namespace_name(self.form().relnamespace);
+            let name = self.form().relname.data.as_ptr();
+            from_server(CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name)))
+        }
+    }
+
+    /// The column of this name.
+    pub(crate) fn column(&self, name: &str) -> Result<Column, Error> {
+        let found = self.attributes().into_iter().find(|attribute| {
+            // SAFETY: a name ends with NUL.
+            !attribute.attisdropped
+                && from_server(unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) }) == name
+        });
+        let attribute = found.ok_or_else(|| self.fault(name, ColumnFault::Missing))?;
+        let mut modifier = attribute.atttypmod;
+        // SAFETY: the type of a column exists.
+        let (base_type, domain_not_null) = unsafe {
+            let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut modifier);
+            (base, base != attribute.atttypid && is_not_null_domain(attribute.atttypid))
+        };
+        Ok(Column {
+            name: name.to_owned(),
+            number: attribute.attnum,
+            not_null: attribute.attnotnull || domain_not_null,
+            type_oid: attribute.atttypid,
+            base_type,
+            modifier,
+            generated: match attribute.attgenerated as u8 {
+                0 => Generated::No,
+                pg_sys::ATTRIBUTE_GENERATED_STORED => Generated::Stored,
+                _ => Generated::Virtual,
+            },
+        })
+    }
+
+    /// The column as one whose text is embedded.
+    pub(crate) fn text_column(&self, column: &Column, moment: Moment) -> Result<TextColumn, Error> {
+        match column.generated {
+            Generated::No => {}
+            Generated::Stored if moment == Moment::After => {}
+            generated => {
+                let stored = generated == Generated::Stored;
+                return Err(self.fault(&column.name, ColumnFault::GeneratedSource { stored }));
+            }
+        }
+        let kind = match column.base_type {
+            pg_sys::BPCHAROID => TextKind::Padded,
+            pg_sys::JSONBOID => TextKind::Jsonb,
+            pg_sys::JSONOID => TextKind::Plain,
+            // SAFETY: both types exist. True for citext, which is stored as text is.
+            other if unsafe { pg_sys::IsBinaryCoercible(other, pg_sys::TEXTOID) } => TextKind::Plain,
+            _ => return Err(self.fault(&column.name, ColumnFault::NoText { of: type_name(column.type_oid) })),
+        };
+        Ok(TextColumn { number: column.number, kind })
+    }
+
+    /// The column as one that takes vectors.
+    pub(crate) fn vector_column(&self, column: &Column) -> Result<VectorColumn, Error> {
+        if column.generated != Generated::No {
+            return Err(self.fault(&column.name, ColumnFault::GeneratedVector));
+        }
+        let Some(kind) = vector_kind(column.base_type) else {
+            return Err(self.fault(&column.name, ColumnFault::NoVector { of: type_name(column.type_oid) }));
+        };
+        Ok(VectorColumn {
+            number: column.number,
+            kind,
+            dimensions: usize::try_from(column.modifier).ok(),
+            type_oid: column.type_oid,
+            base_type: column.base_type,
+            is_domain: column.base_type != column.type_oid,
+        })
+    }
+
+    /// An error about one of the table's columns.
+    pub(crate) fn fault(&self, column: &str, fault: ColumnFault) -> Error {
+        Error::Column { column: column.to_owned(), table: self.name(), fault }
+    }
+
+    /// An error about the table.
+    pub(crate) fn unfit(&self, fault: TableFault) -> Error {
+        Error::Table { table: self.name(), fault }
+    }
+
+    /// The columns of the primary key, each with the operator that compares it.
+    pub(crate) fn primary_key(&self) -> Result<Vec<KeyColumn>, Error> {
+        // SAFETY: the relation is open, and its index exists as long as it is. An index has as many columns,
+        // families and input types as its form says.
+        unsafe {
+            // Only this fills in the relation's primary key.
+            pg_sys::list_free(pg_sys::RelationGetIndexList(self.relation));
+            let oid = (*self.relation).rd_pkindex;
+            if oid == pg_sys::InvalidOid {
+                return Err(self.unfit(TableFault::NoPrimaryKey));
+            }
+            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let form = (*index).rd_index;
+            let count = (*form).indnkeyatts as usize;
+            let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
+            let key = (0..count).map(|place| {
+                let (family, input) = (*(*index).rd_opfamily.add(place), *(*index).rd_opcintype.add(place));
+                let equal = pg_sys::BTEqualStrategyNumber as i16;
+                let operator = pg_sys::get_opfamily_member(family, input, input, equal);
+                KeyColumn { number: numbers[place], operator }
+            });
+            let key = key.collect();
+            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+            Ok(key)
+        }
+    }
+
+    /// The table's triggers, internal ones included.
+    pub(crate) fn triggers(&self) -> Vec<TriggerEntry> {
+        // SAFETY: the description, if there is one, holds `numtriggers` triggers as long as the relation is open.
+        unsafe {
+            let Some(description) = (*self.relation).trigdesc.as_ref() else { return Vec::new() };
+            let triggers =
+                std::slice::from_raw_parts(description.triggers, description.numtriggers as usize);
+            triggers
+                .iter()
+                .map(|trigger| TriggerEntry {
+                    oid: trigger.tgoid,
+                    name: from_server(CStr::from_ptr(trigger.tgname)),
+                    function: trigger.tgfoid,
+                    arguments: arguments(trigger),
+                })
+                .collect()
+        }
+    }
+
+    /// The comment on a trigger of this table. A partition's trigger takes that of the table it is part of, from
+    /// where it was cloned, without the comment.
+    pub(crate) fn trigger_comment(&self, oid: pg_sys::Oid, name: &str) -> Option<String> {
+        comment(oid).or_else(|| {
+            if !self.form().relispartition {
+                return None;
+            }
+            let name = to_server(name);
+            // SAFETY: the relation is a partition, so it has ancestors, whose oids the list holds.
+            let ancestors = unsafe {
+                let list = get_partition_ancestors(self.oid());
+                (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth_oid(list, i)).collect::<Vec<_>>()
+            };
+            ancestors.into_iter().find_map(|ancestor| {
+                // SAFETY: looks a name up.
+                let oid = unsafe { pg_sys::get_trigger_oid(ancestor, name.as_ptr(), true) };
+                (oid != pg_sys::InvalidOid).then(|| comment(oid)).flatten()
+            })
+        })
+    }
+
+    fn form(&self) -> &pg_sys::FormData_pg_class {
+        // SAFETY: an open relation has its form.
+        unsafe { &*(*self.relation).rd_rel }
+    }
+
+    fn attributes(&self) -> Vec<pg_sys::FormData_pg_attribute> {
+        // SAFETY: the descriptor lives as long as the relation is open, and is only read.
+        let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked((*self.relation).rd_att) };
+        (0..descriptor.len()).filter_map(|i| descriptor.get(i).copied()).collect()
+    }
+
+    /// The definition of the column of this number.
+    pub(super) fn attribute(&self, number: i16) -> pg_sys::FormData_pg_attribute {
+        self.attributes()[number as usize - 1]
+    }
+
+    /// The name of the column of this number.
+    pub(crate) fn column_name(&self, number: i16) -> String {
+        // SAFETY: a name ends with NUL.
+        from_server(unsafe { CStr::from_ptr(self.attribute(number).attname.data.as_ptr()) })
+    }
+
+    /// The same, quoted for SQL.
+    pub(crate) fn quoted_column(&self, number: i16) -> String {
+        quote_identifier(&self.column_name(number))
+    }
+
+    /// The columns' descriptor.
+    pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
+        // SAFETY: an open relation has its descriptor.
+        unsafe { (*self.relation).rd_att }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.opened {
+            // SAFETY: opened by this value. The lock stays until the transaction ends.
+            unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE) };
+        }
+    }
+}
+
+/// A column of a primary key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyColumn {
+    pub(crate) number: i16,
+    /// The key's own equality.
+    pub(super) operator: pg_sys::Oid,
+}
+
+/// A trigger's arguments.
+///
+/// # Safety
+///
+/// The trigger must be one of an open relation.
+pub(super) unsafe fn arguments(trigger: &pg_sys::Trigger) -> Vec<String> {
+    // SAFETY: `tgargs` holds `tgnargs` strings that end with NUL.
+    unsafe {
+        (0..trigger.tgnargs as usize).map(|i| from_server(CStr::from_ptr(*trigger.tgargs.add(i)))).collect()
+    }
+}
+
+/// An identifier, quoted for SQL where it has to be.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    let name: CString = to_server(name);
+    // SAFETY: returns its argument or a palloc'd string, both ending with NUL.
+    from_server(unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) })
+}
+
+/// The oid of a trigger function of this extension.
+pub(crate) fn trigger_function(name: &str) -> pg_sys::Oid {
+    let name = to_server(name);
+    // SAFETY: makes a list of two strings for a lookup in our own schema, which only its owner can add to.
+    unsafe {
+        let list = [c"vector_embed".as_ptr(), name.as_ptr()].into_iter().fold(null_mut(), |list, part| {
+            pg_sys::lappend(list, pg_sys::makeString(pg_sys::pstrdup(part)).cast())
+        });
+        pg_sys::LookupFuncName(list, 0, std::ptr::null(), true)
+    }
+}
+
+/// Raises PostgreSQL's own error unless the caller owns the relation.
+fn check_owner(oid: pg_sys::Oid) {
+    // SAFETY: lookups in the catalogs; a relation that is gone has no name, and opening it is the error then.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let owned = pg_sys::pg_class_ownercheck(oid, user);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let owned = pg_sys::object_ownercheck(pg_sys::RelationRelationId, oid, user);
+        let name = if owned { null_mut() } else { pg_sys::get_rel_name(oid) };
+        if !name.is_null() {
+            let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(oid));
+            pg_sys::aclcheck_error(pg_sys::AclResult::ACLCHECK_NOT_OWNER, kind, name);
+        }
+    }
+}
+
+fn comment(trigger: pg_sys::Oid) -> Option<String> {
+    // SAFETY: returns NULL or a palloc'd string that ends with NUL.
+    unsafe {
+        let comment = pg_sys::GetComment(trigger, pg_sys::TriggerRelationId, 0);
+        (!comment.is_null()).then(|| from_server(CStr::from_ptr(comment)))
+    }
+}
+
+fn type_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: the type exists; returns a palloc'd string that ends with NUL.
+    from_server(unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) })
+}
+
+/// Which of pgvector's types this is. By its name in the extension `vector`, wherever that is installed.
+fn vector_kind(oid: pg_sys::Oid) -> Option<VectorKind> {
+    // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let kind = match CStr::from_ptr((*form).typname.data.as_ptr()).to_bytes() {
+            b"vector" => Some(VectorKind::Vector),
+            b"halfvec" => Some(VectorKind::Halfvec),
+            _ => None,
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        kind.filter(|_| {
+            let extension = pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid);
+            extension != pg_sys::InvalidOid
+                && extension == pg_sys::get_extension_oid(c"vector".as_ptr(), true)
+        })
+    }
+}
+
+/// Whether the domain, or one it is made over, is NOT NULL.
+///
+/// # Safety
+///
+/// `oid` must be a type that exists.
+unsafe fn is_not_null_domain(oid: pg_sys::Oid) -> bool {
+    // SAFETY: a type's tuple holds its form until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let (not_null, base) = ((*form).typnotnull, (*form).typbasetype);
+        pg_sys::ReleaseSysCache(tuple);
+        not_null || (base != pg_sys::InvalidOid && is_not_null_domain(base))
+    }
+}
