@@ -12,6 +12,8 @@ use crate::pg::text::for_server;
 pub(crate) enum Error {
     #[error("invalid model name: \"{0}\"")]
     ModelName(String),
+    #[error("invalid model hash: \"{0}\"")]
+    ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     NotUtf8,
     #[error("text of {0} bytes is too long to embed")]
@@ -33,7 +35,7 @@ pub(crate) enum Error {
 impl Error {
     fn code(&self) -> PgSqlErrorCode {
         match self {
-            Self::ModelName(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Unavailable { .. } | Self::Crashed { .. } | Self::RuntimeDirectory { .. } => {
@@ -44,6 +46,7 @@ impl Error {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -84,6 +87,9 @@ impl Error {
                 "A name has up to 63 letters, digits, \".\", \"_\" and \"-\", and begins with a letter or digit."
                     .to_owned(),
             ),
+            Self::ModelHash(_) => {
+                Some("A hash is 64 hexadecimal digits, as in vector_embed.models.".to_owned())
+            }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
-use crate::client;
+use crate::client::{self, EmbedOptions};
 use crate::error::{Error, OrRaise};
 use crate::pg::settings::{Model, overlong};
 use crate::pg::text::Text;
@@ -78,7 +78,8 @@ fn send(
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<(), Error> {
     let model = model.name()?;
-    let truncated = client::embed(&model, purpose, overlong(), texts, sink)?;
+    let options = EmbedOptions { model: &model, purpose, overlong: overlong(), expected_hash: None };
+    let truncated = client::embed(&options, texts, sink)?;
     if truncated > 0 {
         warning::truncated(&model);
     }
