@@ -3,12 +3,12 @@
 use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
+use super::vectors::{self, Wanted};
 use crate::client;
 use crate::error::{Error, OrRaise, Place};
-use crate::pg::settings::{Model, overlong};
+use crate::pg::settings::Model;
 use crate::pg::text::Text;
 use crate::pg::vector::{TextArray, Vector, VectorArray};
-use crate::pg::warning;
 
 #[pg_extern(sql = false)]
 fn embed(text: Text<'_>) -> Vector {
@@ -77,12 +77,7 @@ fn send(
     purpose: Purpose,
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<(), Error> {
-    let model = model.name()?;
-    let truncated = client::embed(&model, purpose, overlong(), texts, sink)?;
-    if truncated > 0 {
-        warning::truncated(&model);
-    }
-    Ok(())
+    vectors::embed(texts, &Wanted { model: &model.name()?, purpose, expected_hash: None }, sink)
 }
 
 fn count(text: &Text<'_>, model: Model<'_>) -> Result<i32, Error> {

@@ -2,3 +2,5 @@
 
 mod embed;
 mod status;
+mod trigger;
+mod vectors;

@@ -23,17 +23,28 @@ thread_local! {
     static KEPT: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
+/// How texts are embedded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EmbedOptions<'a> {
+    /// The model's name, one that [`crate::pg::settings::Model::name`] has let through.
+    pub(crate) model: &'a str,
+    /// Which of its prompts to use.
+    pub(crate) purpose: Purpose,
+    /// What to do with texts over its limit.
+    pub(crate) overlong: Overlong,
+    /// The hash that it must have, as in `vector_embed.models`: a model of another hash is error 55000.
+    pub(crate) expected_hash: Option<&'a str>,
+}
+
 /// Embeds `texts`; `sink` gets each vector, as little-endian `f32`, with the position of its text. Returns how many
 /// texts were cut to the model's limit.
 pub(crate) fn embed(
-    model: &str,
-    purpose: Purpose,
-    overlong: Overlong,
+    options: &EmbedOptions<'_>,
     texts: &[impl AsRef<str>],
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<usize, Error> {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    let mut exchange = Exchange::new(Ask::Embed { model, purpose, overlong }, &texts)?;
+    let mut exchange = Exchange::new(Ask::Embed(*options), &texts)?;
     run(&mut exchange, sink)?;
     Ok(exchange.truncated())
 }
@@ -53,11 +64,22 @@ pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
 
 /// The installed models.
 pub(crate) fn models() -> Result<Vec<ModelInfo>, Error> {
-    let models = ask(Start::IfNeeded, &Request::Models { id: 1 }, |reply| match reply {
+    let models = ask(Start::IfNeeded, &Request::Models { id: 1, name: None }, |reply| match reply {
         Reply::Models { models, .. } => Some(models),
         _ => None,
     })?;
     models.ok_or_else(gone)
+}
+
+/// What the engine knows of one model, whose name [`crate::pg::settings::Model::name`] has let through. The other
+/// models are not looked at. One that does not exist or cannot be used is the error that [`embed`] raises for it.
+/// `dimensions` is 0 where only loading the model tells.
+pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
+    let model = ask(Start::IfNeeded, &Request::Models { id: 1, name: Some(name) }, |reply| match reply {
+        Reply::Models { mut models, .. } => models.pop(),
+        _ => None,
+    })?;
+    model.ok_or_else(gone)
 }
 
 /// The engine's counters, or `None` if no engine runs. Does not start one.

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use vector_embed_protocol::{
-    EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed,
-    append_token_count,
+    EmbedRequest, FailureCode, MAX_TEXT_BYTES, Reply, Texts, append_embed, append_token_count, is_model_hash,
 };
 
+use super::EmbedOptions;
 use super::connection::{Connection, Lost};
 use crate::error::{Error, Place};
 
@@ -20,7 +20,7 @@ const WINDOW: usize = 2;
 /// What is asked of the texts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask<'a> {
-    Embed { model: &'a str, purpose: Purpose, overlong: Overlong },
+    Embed(EmbedOptions<'a>),
     TokenCount { model: &'a str },
 }
 
@@ -63,6 +63,11 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(ask: Ask<'a>, texts: &'a [&'a str]) -> Result<Self, Error> {
         if let Some(text) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
             return Err(Error::TextTooLong(text.len()));
+        }
+        if let Ask::Embed(EmbedOptions { expected_hash: Some(hash), .. }) = ask
+            && !is_model_hash(hash)
+        {
+            return Err(Error::ModelHash(hash.to_owned()));
         }
         Ok(Self { ask, texts, chunks: chunks(texts), truncated: 0 })
     }
@@ -176,8 +181,10 @@ fn unexpected(what: &str) -> Interrupted {
 fn append(out: &mut Vec<u8>, id: u32, ask: Ask<'_>, isolated: bool, texts: &[&str]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
-        Ask::Embed { model, purpose, overlong } => {
-            let request = EmbedRequest { id, isolated, purpose, overlong, model, texts: Texts::default() };
+        Ask::Embed(EmbedOptions { model, purpose, overlong, expected_hash }) => {
+            let nothing = Texts::default();
+            let request =
+                EmbedRequest { id, isolated, purpose, overlong, model, expected_hash, texts: nothing };
             append_embed(out, &request, texts);
         }
     }

@@ -23,8 +23,10 @@ pub(crate) enum ColumnFault {
     NotNull,
     /// A trigger that was not made by `attach` fills it.
     FilledBy { trigger: String },
-    /// It is attached, with vectors of another model.
+    /// It is attached, and its vectors are those of another model.
     OtherModel { attached: String },
+    /// It is attached, and its vectors are those of other columns.
+    OtherColumns { attached: String },
 }
 
 /// Why a table cannot have what an embedding needs.
@@ -132,8 +134,14 @@ impl ColumnFault {
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to another model"),
             )
-            .detail(format!("Its vectors were made with {attached}; those of different models cannot be compared."))
+            .detail(format!("Its vectors were made by {attached}; those of different models cannot be compared."))
             .hint("Detach it, embed all rows anew, then attach it."),
+            Self::OtherColumns { attached } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is attached to other columns"),
+            )
+            .detail(format!("Its vectors are those of {attached}."))
+            .hint("Detach it, attach it anew, and embed all rows anew."),
         }
     }
 }

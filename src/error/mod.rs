@@ -17,6 +17,8 @@ use definition::Told;
 pub(crate) enum Error {
     #[error("invalid model name: \"{0}\"")]
     ModelName(String),
+    #[error("invalid model hash: \"{0}\"")]
+    ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     NotUtf8,
     #[error("text of {0} bytes is too long to embed")]
@@ -41,8 +43,8 @@ pub(crate) enum Error {
     Column { column: String, table: String, fault: ColumnFault },
     #[error("{}", fault.tell(table).message)]
     Table { table: String, fault: TableFault },
-    #[error("columns to embed must not be NULL")]
-    NullColumn,
+    #[error("{0} must not be NULL")]
+    Null(&'static str),
     #[error("no column to embed is named")]
     NoColumns,
     #[error("unrecognized timing: \"{0}\"")]
@@ -58,8 +60,8 @@ pub(crate) enum Error {
 pub(crate) enum Place {
     /// An element of an array, from 0.
     Element(usize),
-    /// A row, by its key.
-    Row { key: String },
+    /// A row, by its key if that may be told.
+    Row(Option<String>),
 }
 
 impl Place {
@@ -69,7 +71,8 @@ impl Place {
             Self::Element(position) => {
                 format!("The text at fault is element number {} of the array.", position + 1)
             }
-            Self::Row { key } => format!("The text at fault is that of the row {key}."),
+            Self::Row(Some(key)) => format!("The text at fault is that of the row with key {key}."),
+            Self::Row(None) => String::new(),
         }
     }
 }
@@ -88,13 +91,13 @@ impl Error {
     fn code(&self) -> PgSqlErrorCode {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-            Self::NullColumn => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
                 self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
             }
-            Self::ModelName(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Unavailable { .. } | Self::Crashed { .. } | Self::RuntimeDirectory { .. } => {
@@ -105,6 +108,7 @@ impl Error {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+                FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -145,9 +149,15 @@ impl Error {
                 "A name has up to 63 letters, digits, \".\", \"_\" and \"-\", and begins with a letter or digit."
                     .to_owned(),
             ),
+            Self::ModelHash(_) => {
+                Some("A hash is 64 hexadecimal digits, as in vector_embed.models.".to_owned())
+            }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),
+            Self::Engine { failure, .. } if failure.code == FailureCode::Drifted => Some(
+                "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
+            ),
             Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),

@@ -8,9 +8,13 @@ use pgrx::pg_sys;
 use super::text::{from_server, to_server};
 use crate::error::{ColumnFault, Error, TableFault};
 
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" {
-    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+mod c {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        /// Of catalog/partition.h, which pgrx does not bind.
+        pub(super) fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    }
 }
 
 /// An open relation that is locked for as long as this value is used.
@@ -167,6 +171,18 @@ impl Table {
         }
     }
 
+    /// Whether the current user may read every row.
+    pub(crate) fn may_be_read(&self) -> bool {
+        // SAFETY: the relation is open.
+        unsafe {
+            let user = pg_sys::GetUserId();
+            let mode = pg_sys::ACL_SELECT as pg_sys::AclMode;
+            pg_sys::pg_class_aclcheck(self.oid(), user, mode) == pg_sys::AclResult::ACLCHECK_OK
+                && pg_sys::check_enable_rls(self.oid(), pg_sys::InvalidOid, true)
+                    != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+        }
+    }
+
     /// The column of this name.
     pub(crate) fn column(&self, name: &str) -> Result<Column, Error> {
         let found = self.attributes().into_iter().find(|attribute| {
@@ -294,20 +310,20 @@ impl Table {
     /// The comment on a trigger of this table. A partition's trigger takes that of the table it is part of, from
     /// where it was cloned, without the comment.
     pub(crate) fn trigger_comment(&self, oid: pg_sys::Oid, name: &str) -> Option<String> {
-        comment(oid).or_else(|| {
+        trigger_comment(oid).or_else(|| {
             if !self.form().relispartition {
                 return None;
             }
             let name = to_server(name);
             // SAFETY: the relation is a partition, so it has ancestors, whose oids the list holds.
             let ancestors = unsafe {
-                let list = get_partition_ancestors(self.oid());
+                let list = pg_sys::ffi::pg_guard_ffi_boundary(|| c::get_partition_ancestors(self.oid()));
                 (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth_oid(list, i)).collect::<Vec<_>>()
             };
             ancestors.into_iter().find_map(|ancestor| {
                 // SAFETY: looks a name up.
                 let oid = unsafe { pg_sys::get_trigger_oid(ancestor, name.as_ptr(), true) };
-                (oid != pg_sys::InvalidOid).then(|| comment(oid)).flatten()
+                (oid != pg_sys::InvalidOid).then(|| trigger_comment(oid)).flatten()
             })
         })
     }
@@ -382,6 +398,13 @@ pub(crate) fn quote_identifier(name: &str) -> String {
     from_server(unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) })
 }
 
+/// A string, quoted for SQL.
+pub(crate) fn quote_literal(text: &str) -> String {
+    let text = to_server(text);
+    // SAFETY: returns a palloc'd string that ends with NUL.
+    from_server(unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(text.as_ptr())) })
+}
+
 /// The oid of a trigger function of this extension.
 pub(crate) fn trigger_function(name: &str) -> pg_sys::Oid {
     let name = to_server(name);
@@ -411,7 +434,8 @@ fn check_owner(oid: pg_sys::Oid) {
     }
 }
 
-fn comment(trigger: pg_sys::Oid) -> Option<String> {
+/// A trigger's own comment.
+pub(crate) fn trigger_comment(trigger: pg_sys::Oid) -> Option<String> {
     // SAFETY: returns NULL or a palloc'd string that ends with NUL.
     unsafe {
         let comment = pg_sys::GetComment(trigger, pg_sys::TriggerRelationId, 0);

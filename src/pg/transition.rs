@@ -150,8 +150,11 @@ impl<'t> WriteBack<'t> {
         self.count += 1;
     }
 
-    /// A row's primary key as PostgreSQL's own errors tell it: `(id)=(5)`.
-    pub(crate) fn tell(&self, row: Waiting) -> String {
+    /// A row's primary key as PostgreSQL's own errors tell it, `(id)=(5)`; `None` if the user may not read it.
+    pub(crate) fn tell(&self, row: Waiting) -> Option<String> {
+        if !self.table.may_be_read() {
+            return None;
+        }
         let names: Vec<String> = self.key.iter().map(|column| self.table.column_name(column.number)).collect();
         let values: Vec<String> = (1..=self.key.len() as i32)
             // SAFETY: the tuple was made with this descriptor; a value is a palloc'd string that ends with NUL.
@@ -160,7 +163,7 @@ impl<'t> WriteBack<'t> {
                 if value.is_null() { String::new() } else { from_server(CStr::from_ptr(value)) }
             })
             .collect();
-        format!("({})=({})", names.join(", "), values.join(", "))
+        Some(format!("({})=({})", names.join(", "), values.join(", ")))
     }
 
     /// Writes the vectors, as the table's owner: who may insert need not be allowed to update. Foreign keys do the
@@ -186,9 +189,10 @@ impl<'t> WriteBack<'t> {
             columns.map(|number| format!("t.{}", self.table.quoted_column(number))).collect();
         let noted = [WAS.to_owned()].into_iter().chain((0..self.sources.len()).map(source_name));
         let noted: Vec<String> = noted.map(|name| format!("v.{}", name.to_string_lossy())).collect();
-        // Compares stored bytes, so that nobody's operators are called, and types without equality will do.
+        // Compares stored bytes, so that nobody's operators are called, and types without equality will do. As an
+        // operator between rows it would be a comparison column by column.
         let unchanged =
-            format!("ROW({}) OPERATOR(pg_catalog.*=) ROW({})", columns.join(", "), noted.join(", "));
+            format!("pg_catalog.record_image_eq(ROW({}), ROW({}))", columns.join(", "), noted.join(", "));
         format!(
             "UPDATE {} AS t SET {} = v.computed FROM vector_embed_rows AS v WHERE {}",
             self.table.quoted_name(),

@@ -1,10 +1,12 @@
-//! Warnings that are given once in a statement.
+//! Warnings and notices.
 
 use std::cell::Cell;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
+
+use super::text::for_server;
 
 thread_local! {
     /// Start of the statement that was warned last.
@@ -25,4 +27,10 @@ pub(crate) fn truncated(model: &str) {
     )
     .set_hint("Set vector_embed.overlong_text to \"error\" to refuse such texts.")
     .report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Tells that nothing was to be done.
+pub(crate) fn notice(message: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, for_server(message), "vector_embed")
+        .report(pgrx::PgLogLevel::NOTICE);
 }

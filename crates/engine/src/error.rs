@@ -25,6 +25,16 @@ pub enum Error {
         #[source]
         problem: ModelProblem,
     },
+    /// The model is not the one that the client expects.
+    #[error("model \"{name}\" is not the one that the stored vectors were made with")]
+    Drifted {
+        /// The model.
+        name: String,
+        /// Its hash.
+        hash: String,
+        /// The hash that the client expects.
+        expected: String,
+    },
     /// ONNX Runtime could not be loaded.
     #[error("could not load ONNX Runtime from \"{}\"", path.display())]
     Runtime {
@@ -100,6 +110,9 @@ pub enum ModelProblem {
         /// What is wrong.
         reason: String,
     },
+    /// The files were replaced while they were read.
+    #[error("its files were changed while they were read")]
+    Changed,
     /// The model is of a kind that the engine does not compute.
     #[error("{0} is not supported")]
     Unsupported(String),
@@ -131,6 +144,7 @@ impl Error {
             Self::UnknownModel { .. } => FailureCode::UnknownModel,
             Self::BadModel { problem: ModelProblem::Unsupported(_), .. } => FailureCode::Unsupported,
             Self::BadModel { .. } => FailureCode::BadModel,
+            Self::Drifted { .. } => FailureCode::Drifted,
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
             Self::Refused => FailureCode::RefusedText,
@@ -148,6 +162,11 @@ impl Error {
             Self::Runtime { reason, .. } | Self::Compute { reason } | Self::BadRequest { reason } => {
                 sentence(reason)
             }
+            Self::Drifted { hash, expected, .. } => format!(
+                "Its hash begins with {}, that of the model of the vectors with {}.",
+                beginning(hash),
+                beginning(expected)
+            ),
             Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
@@ -177,9 +196,16 @@ impl Error {
             Self::OutOfMemory => {
                 "Lower vector_embed.batch_tokens, or give the server more memory.".to_owned()
             }
+            // What is to be done depends on where the vectors are stored, which the client knows.
+            Self::Drifted { .. } => String::new(),
             Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
         }
     }
+}
+
+/// As much of a hash as tells it from others.
+fn beginning(hash: &str) -> &str {
+    &hash[..hash.floor_char_boundary(12)]
 }
 
 /// The operating system's reason, without the number that Rust puts behind it.

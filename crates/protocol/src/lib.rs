@@ -29,7 +29,7 @@ pub use status::{EngineStats, ModelInfo};
 pub use wire::Malformed;
 
 /// Raised whenever a frame's meaning changes; both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Fingerprint of the sources this side was built from, see `build.rs`.
 pub const BUILD_ID: &str = env!("VECTOR_EMBED_BUILD_ID");
@@ -45,6 +45,9 @@ pub const MAX_DIMENSIONS: usize = 16_000;
 
 /// Longest model name in bytes.
 pub const MAX_MODEL_NAME_BYTES: usize = 63;
+
+/// Digits of a model's hash: SHA-256 in hexadecimal.
+pub const HASH_DIGITS: usize = 64;
 
 const MAX_SHORT_STRING: usize = 255;
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
@@ -77,9 +80,14 @@ pub fn is_model_name(name: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
+/// Whether `text` may be a model's hash: [`HASH_DIGITS`] hexadecimal digits in lower case.
+pub fn is_model_hash(text: &str) -> bool {
+    text.len() == HASH_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_model_name;
+    use super::{is_model_hash, is_model_name};
 
     #[test]
     fn model_names_cannot_be_paths() {
@@ -88,6 +96,14 @@ mod tests {
         }
         for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "a\0", &"x".repeat(64)] {
             assert!(!is_model_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn model_hashes_are_64_lower_case_digits() {
+        assert!(is_model_hash(&"0123456789abcdef".repeat(4)));
+        for bad in ["", "00ff", &"0123456789ABCDEF".repeat(4), &"g".repeat(64), &"0".repeat(65)] {
+            assert!(!is_model_hash(bad), "{bad:?}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum Reply<'a> {
         /// One count for each text.
         counts: Vec<u32>,
     },
-    /// The installed models, sorted by name.
+    /// The installed models, sorted by name, or the one that was asked about.
     Models {
         /// The request's number.
         id: u32,
@@ -150,6 +150,8 @@ pub enum FailureCode {
     Retiring = 10,
     /// The model is of a kind that the engine does not compute.
     Unsupported = 11,
+    /// The model is not the one that the client expects.
+    Drifted = 12,
 }
 
 impl FailureCode {
@@ -166,6 +168,7 @@ impl FailureCode {
             9 => Self::ComputeFailed,
             10 => Self::Retiring,
             11 => Self::Unsupported,
+            12 => Self::Drifted,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }

@@ -3,7 +3,7 @@
 use crate::frame::append_frame;
 use crate::kind;
 use crate::wire::{Malformed, Reader, put_string, put_u16, put_u32};
-use crate::{MAX_MODEL_NAME_BYTES, MAX_SHORT_STRING, MAX_TEXT_BYTES, MAX_TEXTS};
+use crate::{HASH_DIGITS, MAX_MODEL_NAME_BYTES, MAX_SHORT_STRING, MAX_TEXT_BYTES, MAX_TEXTS, is_model_hash};
 
 /// Which of a model's prompts goes in front of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +48,9 @@ pub enum Request<'a> {
     Models {
         /// Number that the answer carries.
         id: u32,
+        /// The only one that is asked about. If it does not exist or cannot be used, the answer is the failure that
+        /// embedding with it would get.
+        name: Option<&'a str>,
     },
     /// The engine's counters; answered by [`Reply::Stats`].
     Stats {
@@ -70,6 +73,9 @@ pub struct EmbedRequest<'a> {
     pub overlong: Overlong,
     /// The model's name.
     pub model: &'a str,
+    /// The hash that the model must have, see [`crate::ModelInfo::hash`]; with another one the request fails with
+    /// [`FailureCode::Drifted`].
+    pub expected_hash: Option<&'a str>,
     /// The texts, at most [`MAX_TEXTS`].
     pub texts: Texts<'a>,
 }
@@ -137,8 +143,21 @@ impl<'a> Request<'a> {
                     }
                 };
                 let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
+                let expected_hash = match r.string(HASH_DIGITS, "expected hash")? {
+                    "" => None,
+                    hash if is_model_hash(hash) => Some(hash),
+                    _ => return Err(Malformed::NotHash("expected hash")),
+                };
                 let texts = Texts::read(r)?;
-                return Ok(Request::Embed(EmbedRequest { id, isolated, purpose, overlong, model, texts }));
+                return Ok(Request::Embed(EmbedRequest {
+                    id,
+                    isolated,
+                    purpose,
+                    overlong,
+                    model,
+                    expected_hash,
+                    texts,
+                }));
             }
             kind::TOKEN_COUNT => {
                 let id = r.u32("request number")?;
@@ -146,7 +165,11 @@ impl<'a> Request<'a> {
                 let texts = Texts::read(r)?;
                 return Ok(Request::TokenCount { id, model, texts });
             }
-            kind::MODELS => Request::Models { id: r.u32("request number")? },
+            kind::MODELS => {
+                let id = r.u32("request number")?;
+                let name = Some(r.string(MAX_MODEL_NAME_BYTES, "model name")?);
+                Request::Models { id, name: name.filter(|name| !name.is_empty()) }
+            }
             kind::STATS => Request::Stats { id: r.u32("request number")? },
             other => {
                 return Err(Malformed::Unknown { what: "request", value: other.into() });
@@ -167,7 +190,10 @@ impl<'a> Request<'a> {
             Request::TokenCount { id, model, texts } => {
                 append_token_count(out, *id, model, &texts.iter().collect::<Vec<_>>())
             }
-            Request::Models { id } => append_frame(out, kind::MODELS, |out| put_u32(out, *id)),
+            Request::Models { id, name } => append_frame(out, kind::MODELS, |out| {
+                put_u32(out, *id);
+                put_string(out, name.unwrap_or_default());
+            }),
             Request::Stats { id } => append_frame(out, kind::STATS, |out| put_u32(out, *id)),
         }
     }
@@ -187,6 +213,7 @@ pub fn append_embed(out: &mut Vec<u8>, embed: &EmbedRequest<'_>, texts: &[impl A
             Overlong::Refuse => 1,
         });
         put_string(out, embed.model);
+        put_string(out, embed.expected_hash.unwrap_or_default());
         put_texts(out, texts);
     });
 }

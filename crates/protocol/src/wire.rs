@@ -24,6 +24,9 @@ pub enum Malformed {
     /// A string is not UTF-8.
     #[error("{0} is not valid UTF-8")]
     NotUtf8(&'static str),
+    /// A string is not a model's hash.
+    #[error("{0} is not 64 hexadecimal digits")]
+    NotHash(&'static str),
     /// A code names nothing that this side knows.
     #[error("unknown {what} {value}")]
     Unknown {

@@ -28,9 +28,11 @@ proptest! {
     #[test]
     fn embed_requests_survive_the_wire(
         id: u32, isolated: bool, purpose in any_purpose(), overlong in any_overlong(),
-        model in "[a-zA-Z0-9._-]{0,63}", texts in prop::collection::vec(any::<String>(), 0..40),
+        model in "[a-zA-Z0-9._-]{0,63}", hash in prop::option::of("[0-9a-f]{64}"),
+        texts in prop::collection::vec(any::<String>(), 0..40),
     ) {
-        let sent = EmbedRequest { id, isolated, purpose, overlong, model: &model, texts: Texts::default() };
+        let (expected_hash, nothing) = (hash.as_deref(), Texts::default());
+        let sent = EmbedRequest { id, isolated, purpose, overlong, model: &model, expected_hash, texts: nothing };
         let mut bytes = Vec::new();
         append_embed(&mut bytes, &sent, &texts);
         let (kind, payload) = frame(&bytes);
@@ -49,6 +51,15 @@ proptest! {
         };
         prop_assert_eq!((got, model, read.len()), (id, "m", texts.len()));
         prop_assert_eq!(read.iter().collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn questions_about_models_survive_the_wire(id: u32, name in prop::option::of("[a-z]{1,63}")) {
+        let sent = Request::Models { id, name: name.as_deref() };
+        let mut bytes = Vec::new();
+        sent.append(&mut bytes);
+        let (kind, payload) = frame(&bytes);
+        prop_assert_eq!(Request::decode(kind, payload).unwrap(), sent);
     }
 
     #[test]
@@ -113,6 +124,29 @@ fn a_huge_count_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn an_expected_hash_that_is_none_is_refused() {
+    for (hash, refused) in [
+        ("00ff".to_owned(), Malformed::NotHash("expected hash")),
+        ("X".repeat(64), Malformed::NotHash("expected hash")),
+        ("0".repeat(65), Malformed::TooLong { what: "expected hash", length: 65, limit: 64 }),
+    ] {
+        let sent = EmbedRequest {
+            id: 1,
+            isolated: false,
+            purpose: Purpose::Query,
+            overlong: Overlong::Refuse,
+            model: "m",
+            expected_hash: Some(&hash),
+            texts: Texts::default(),
+        };
+        let mut bytes = Vec::new();
+        append_embed(&mut bytes, &sent, &["text"]);
+        let (kind, payload) = frame(&bytes);
+        assert_eq!(Request::decode(kind, payload), Err(refused));
+    }
+}
+
+#[test]
 fn every_other_reply_survives_the_wire() {
     let model = ModelInfo {
         name: "m".into(),
@@ -143,7 +177,8 @@ fn every_other_reply_survives_the_wire() {
         Reply::TokenCounts { id: 4, counts: vec![2, 3] },
         Reply::Models { id: 4, models: vec![model, ModelInfo::default()] },
         Reply::Stats { id: 4, stats: Box::new(stats) },
-        Reply::Failure(failure),
+        Reply::Failure(failure.clone()),
+        Reply::Failure(FailureReply { code: FailureCode::Drifted, position: None, ..failure }),
     ] {
         let mut bytes = Vec::new();
         reply.append(&mut bytes);

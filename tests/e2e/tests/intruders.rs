@@ -130,7 +130,7 @@ fn a_client_that_asks_and_leaves() {
     harms_nobody(|cluster| {
         for _ in 0..20 {
             let mut wire = greeted(cluster);
-            wire.ask(&Request::Models { id: 1 });
+            wire.ask(&Request::Models { id: 1, name: None });
             wire.ask(&Request::Stats { id: 2 });
         }
     });

@@ -1,13 +1,13 @@
 //! A model in memory.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::bert::{BertBackend, BertEncoder};
 use super::onnx::OnnxBackend;
 use super::pool::{normalize, pool};
 use super::{Backend, Batch, Runtime, TextTokenizer};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Entry, Fingerprint, ModelSettings, Pooling, Weights};
+use crate::model::{Entry, Pooling, Revision, Weights};
 
 /// A model's tokenizer and weights.
 pub struct LoadedModel {
@@ -17,16 +17,15 @@ pub struct LoadedModel {
     pub tokenizer: TextTokenizer,
     /// Length of its vectors.
     pub dimensions: usize,
-    entry: Entry,
-    looked_for: Vec<String>,
-    fingerprint: Fingerprint,
+    /// The files that it was made of.
+    pub revision: Arc<Revision>,
     backend: Mutex<Box<dyn Backend>>,
 }
 
 impl LoadedModel {
     /// Whether `entry` is the directory that was loaded, unchanged since.
     pub fn is_current(&self, entry: &Entry) -> bool {
-        self.entry.dir == entry.dir && self.fingerprint == entry.dir.fingerprint(&self.looked_for)
+        *self.revision.dir() == entry.dir && self.revision.is_current()
     }
 
     /// Computes one batch of rows of token ids; appends `rows × dimensions` numbers to `out`.
@@ -62,9 +61,8 @@ pub type Decorate = fn(Box<dyn Backend>) -> Box<dyn Backend>;
 pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<LoadedModel, Error> {
     let name = &entry.name;
     let bad = |problem| Error::bad_model(name, problem);
-    let settings = ModelSettings::read(&entry.dir).map_err(bad)?;
     // Taken before the files are read: a change in between is seen as a change.
-    let fingerprint = entry.dir.fingerprint(&settings.looked_for);
+    let (revision, settings) = Revision::read(&entry.dir).map_err(bad)?;
     let tokenizer = TextTokenizer::read(&entry.dir, &settings).map_err(bad)?;
     let head = Head {
         pooling: settings.pooling,
@@ -95,9 +93,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
         name: name.clone(),
         tokenizer,
         dimensions: backend.dimensions(),
-        entry: entry.clone(),
-        looked_for: settings.looked_for,
-        fingerprint,
+        revision: Arc::new(revision),
         backend: Mutex::new(decorate(backend)),
     })
 }

@@ -5,6 +5,7 @@ mod add;
 mod catalog;
 mod files;
 mod hash;
+mod revision;
 mod settings;
 
 pub use add::{AddError, Added, add};
@@ -12,4 +13,5 @@ pub use catalog::{Catalog, Entry};
 pub use files::{Fingerprint, ModelDir};
 pub(crate) use hash::hex;
 pub use hash::model_hash;
+pub use revision::{ModelHash, Revision};
 pub use settings::{Activation, BertShape, ModelSettings, Pooling, Weights};

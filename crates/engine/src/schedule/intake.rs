@@ -100,7 +100,9 @@ impl Scheduler {
         let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
             return Some(job);
         };
-        if text.len() > SHORT_TEXT_BYTES {
+        // The model's files may have to be read to tell its hash.
+        let unsure = |hash: &String| model.revision.known_hash().is_none_or(|known| known.digits != *hash);
+        if text.len() > SHORT_TEXT_BYTES || job.expected_hash.as_ref().is_some_and(unsure) {
             return Some(job);
         }
         let progress = Progress::Tokenizing { model, items: Vec::new(), truncated: 0 };
@@ -176,7 +178,11 @@ impl Scheduler {
     }
 
     fn begin(&self, job: &Job) -> Result<Progress, Failed> {
-        let model = self.models.get(&job.model).map_err(|error| (error, None))?;
+        let model = match &job.expected_hash {
+            None => self.models.get(&job.model),
+            Some(hash) => self.models.get_expected(&job.model, hash),
+        };
+        let model = model.map_err(|error| (error, None))?;
         Ok(match job.question {
             Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
             Question::Embed { isolated: true, .. } => {

@@ -53,6 +53,8 @@ pub struct Job {
     pub question: Question,
     /// The model's name.
     pub model: String,
+    /// The hash that the model must have.
+    pub expected_hash: Option<String>,
     /// The texts.
     pub texts: Vec<Box<str>>,
     /// Given back when the request has been answered.

@@ -10,10 +10,13 @@ use vector_embed_protocol::ModelInfo;
 
 use crate::compute::{Decorate, LoadedModel, Runtime, load};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Catalog, Entry, Fingerprint, ModelSettings, Weights, model_hash};
+use crate::model::{Catalog, Entry, ModelHash, ModelSettings, Revision, Weights};
 
 /// How long a loaded model is served before its files are looked at again.
 const RECHECK: Duration = Duration::from_secs(1);
+
+/// How often a model is read again because its files change meanwhile.
+const READS: usize = 5;
 
 /// Loads models when they are first asked for, and anew when their files were replaced.
 pub struct ModelStore {
@@ -21,7 +24,8 @@ pub struct ModelStore {
     runtime: Runtime,
     decorate: Decorate,
     loaded: Mutex<HashMap<String, Loaded>>,
-    hashes: Mutex<HashMap<PathBuf, (Fingerprint, String, u64)>>,
+    /// The last revision seen in each directory: it may know its hash.
+    revisions: Mutex<HashMap<PathBuf, Arc<Revision>>>,
 }
 
 struct Loaded {
@@ -32,7 +36,7 @@ struct Loaded {
 impl ModelStore {
     /// A store of the models in `catalog`.
     pub fn new(catalog: Catalog, runtime: Runtime, decorate: Decorate) -> Self {
-        Self { catalog, runtime, decorate, loaded: Mutex::default(), hashes: Mutex::default() }
+        Self { catalog, runtime, decorate, loaded: Mutex::default(), revisions: Mutex::default() }
     }
 
     /// Threads that compute one batch.
@@ -47,8 +51,8 @@ impl ModelStore {
         if checked.elapsed() < RECHECK {
             return Some(model);
         }
-        if !self.catalog.find(name).is_ok_and(|entry| model.is_current(&entry)) {
-            self.lock().remove(name);
+        if !self.is_current(&model) {
+            self.forget(&model);
             return None;
         }
         if let Some(loaded) = self.lock().get_mut(name) {
@@ -65,32 +69,83 @@ impl ModelStore {
         let entry = self.catalog.find(name)?;
         let load = || load(&self.runtime, &entry, self.decorate);
         let panicked = |_| Err(Error::bad_model(name, ModelProblem::Refused("its code panicked".to_owned())));
-        let model = Arc::new(catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked)?);
+        let mut model = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(panicked)?;
+        model.revision = self.share(model.revision);
+        let model = Arc::new(model);
         let loaded = Loaded { model: Arc::clone(&model), checked: Instant::now() };
         self.lock().insert(name.to_owned(), loaded);
         Ok(model)
     }
 
-    /// The installed models with what their directories say, unusable ones included.
-    pub fn list(&self) -> Vec<ModelInfo> {
-        self.catalog.list().iter().map(|entry| self.describe(entry)).collect()
+    /// The model of this name, loaded if necessary, whose hash is `expected`; its files may be read for that.
+    pub fn get_expected(&self, name: &str, expected: &str) -> Result<Arc<LoadedModel>, Error> {
+        for _ in 0..READS {
+            let model = self.get(name)?;
+            match model.revision.hash() {
+                Ok(hash) if hash.digits == expected => return Ok(model),
+                Ok(hash) if self.is_current(&model) => {
+                    let (hash, expected) = (hash.digits.clone(), expected.to_owned());
+                    return Err(Error::Drifted { name: name.to_owned(), hash, expected });
+                }
+                // The files were replaced after it was loaded: those that are there now decide.
+                Ok(_) | Err(ModelProblem::Changed) => self.forget(&model),
+                Err(problem) => return Err(Error::bad_model(name, problem)),
+            }
+        }
+        Err(Error::bad_model(name, ModelProblem::Changed))
     }
 
-    fn describe(&self, entry: &Entry) -> ModelInfo {
-        let name = entry.name.clone();
-        self.read(entry).unwrap_or_else(|problem| ModelInfo {
-            name,
+    fn is_current(&self, model: &LoadedModel) -> bool {
+        self.catalog.find(&model.name).is_ok_and(|entry| model.is_current(&entry))
+    }
+
+    fn forget(&self, model: &Arc<LoadedModel>) {
+        let mut loaded = self.lock();
+        if loaded.get(&model.name).is_some_and(|loaded| Arc::ptr_eq(&loaded.model, model)) {
+            loaded.remove(&model.name);
+        }
+    }
+
+    /// What the directory of the model of this name says. The model is not loaded.
+    pub fn describe(&self, name: &str) -> Result<ModelInfo, Error> {
+        let entry = self.catalog.find(name)?;
+        self.read(&entry).map_err(|problem| Error::bad_model(name, problem))
+    }
+
+    /// The installed models with what their directories say, unusable ones included.
+    pub fn list(&self) -> Vec<ModelInfo> {
+        let unusable = |entry: &Entry, problem: &ModelProblem| ModelInfo {
+            name: entry.name.clone(),
             problem: problem.to_string(),
             ..ModelInfo::default()
-        })
+        };
+        let entries = self.catalog.list();
+        entries
+            .iter()
+            .map(|entry| self.read(entry).unwrap_or_else(|problem| unusable(entry, &problem)))
+            .collect()
     }
 
     fn read(&self, entry: &Entry) -> Result<ModelInfo, ModelProblem> {
-        let settings = ModelSettings::read(&entry.dir)?;
-        let (hash, bytes) = self.hash(entry, &settings)?;
+        for _ in 1..READS {
+            match self.read_once(entry) {
+                Err(ModelProblem::Changed) => {}
+                result => return result,
+            }
+        }
+        self.read_once(entry)
+    }
+
+    fn read_once(&self, entry: &Entry) -> Result<ModelInfo, ModelProblem> {
+        let (revision, settings) = Revision::read(&entry.dir)?;
+        let revision = self.share(Arc::new(revision));
+        Ok(self.info(entry, settings, revision.hash()?))
+    }
+
+    fn info(&self, entry: &Entry, settings: ModelSettings, hash: &ModelHash) -> ModelInfo {
         let loaded = self.lock().get(&entry.name).map(|loaded| Arc::clone(&loaded.model));
         let dimensions = loaded.as_ref().map(|model| model.dimensions).or(settings.dimensions).unwrap_or(0);
-        Ok(ModelInfo {
+        ModelInfo {
             name: entry.name.clone(),
             dimensions: dimensions as u32,
             max_tokens: settings.max_tokens as u32,
@@ -102,26 +157,24 @@ impl ModelStore {
                 Weights::Bert(_) => "safetensors".to_owned(),
                 Weights::Onnx(_) => "onnx".to_owned(),
             },
-            bytes,
-            hash,
+            bytes: hash.bytes,
+            hash: hash.digits.clone(),
             loaded: loaded.is_some(),
             problem: String::new(),
-        })
+        }
     }
 
-    /// The model's hash; the files are read only when they changed, and once for all who ask meanwhile.
-    fn hash(&self, entry: &Entry, settings: &ModelSettings) -> Result<(String, u64), ModelProblem> {
-        let mut hashes = self.hashes.lock().expect("no thread panics while it holds the hashes");
-        let fingerprint = entry.dir.fingerprint(&settings.looked_for);
-        let path = entry.dir.path().to_owned();
-        if let Some((known, hash, bytes)) = hashes.get(&path)
-            && *known == fingerprint
-        {
-            return Ok((hash.clone(), *bytes));
+    /// The revision that everybody asks for the hash of these files, so that they are read once.
+    fn share(&self, revision: Arc<Revision>) -> Arc<Revision> {
+        let mut revisions = self.revisions.lock().expect("no thread panics while it holds the revisions");
+        let path = revision.dir().path();
+        match revisions.get(path) {
+            Some(known) if known.is_same_as(&revision) => Arc::clone(known),
+            _ => {
+                revisions.insert(path.to_owned(), Arc::clone(&revision));
+                revision
+            }
         }
-        let (hash, bytes) = model_hash(&entry.dir, &settings.files)?;
-        hashes.insert(path, (fingerprint, hash.clone(), bytes));
-        Ok((hash, bytes))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Loaded>> {

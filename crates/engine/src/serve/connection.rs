@@ -220,23 +220,23 @@ fn greet(connection: &Connection, engine: &Engine, version: u16, build: &str) ->
 }
 
 fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engine>, held: Held) {
-    let (id, question, model, texts) = match request {
+    let (id, question, model, expected_hash, texts) = match request {
         Request::Hello { .. } => {
             return fail(connection, 0, &Error::BadRequest { reason: "second greeting".into() });
         }
         Request::Stats { id } => {
             return reply(connection, &Reply::Stats { id, stats: Box::new(engine.stats()) });
         }
-        Request::Models { id } => return list_models(id, connection, engine),
+        Request::Models { id, name } => return describe_models(id, name, connection, engine),
         Request::Embed(embed) => {
             let question = Question::Embed {
                 purpose: embed.purpose,
                 overlong: embed.overlong,
                 isolated: embed.isolated,
             };
-            (embed.id, question, embed.model, embed.texts)
+            (embed.id, question, embed.model, embed.expected_hash, embed.texts)
         }
-        Request::TokenCount { id, model, texts } => (id, Question::TokenCount, model, texts),
+        Request::TokenCount { id, model, texts } => (id, Question::TokenCount, model, None, texts),
     };
     if texts.is_empty() {
         return fail(connection, id, &Error::BadRequest { reason: "a request without texts".into() });
@@ -246,17 +246,22 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
         id,
         question,
         model: model.to_owned(),
+        expected_hash: expected_hash.map(str::to_owned),
         texts: texts.iter().map(Box::from).collect(),
         held,
     });
 }
 
 /// Reads directories and perhaps hashes models, so it goes to a thread of its own.
-fn list_models(id: u32, connection: &Arc<Connection>, engine: &Arc<Engine>) {
+fn describe_models(id: u32, name: Option<&str>, connection: &Arc<Connection>, engine: &Arc<Engine>) {
     let (connection, engine) = (Arc::clone(connection), Arc::clone(engine));
+    let name = name.map(str::to_owned);
     tokio::task::spawn_blocking(move || {
-        let models = engine.scheduler.models().list();
-        reply(&connection, &Reply::Models { id, models });
+        let store = engine.scheduler.models();
+        match name.map_or_else(|| Ok(store.list()), |name| Ok(vec![store.describe(&name)?])) {
+            Ok(models) => reply(&connection, &Reply::Models { id, models }),
+            Err(error) => fail(&connection, id, &error),
+        }
     });
 }
 

@@ -1,0 +1,105 @@
+//! Which columns a trigger reads and fills, and when a vector has become stale.
+
+use std::borrow::Cow;
+
+use vector_embed_protocol::Purpose;
+
+use crate::api::vectors::Wanted;
+use crate::error::{ColumnFault, Error, TriggerFault};
+use crate::pg::row::Row;
+use crate::pg::settings::Model;
+use crate::pg::table::{Moment, Table, TextColumn, VectorColumn};
+use crate::pg::text::Text;
+use crate::pg::trigger::TriggerCall;
+
+/// What stands between the texts of several columns.
+const BLANK_LINE: &[u8] = b"\n\n";
+
+/// A vector column and the columns whose text it is the vector of.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) embedding: VectorColumn,
+    pub(super) sources: Vec<TextColumn>,
+    pub(super) model: String,
+    name: String,
+}
+
+impl Target {
+    /// What the arguments of the trigger name.
+    pub(super) fn of_trigger(
+        call: &TriggerCall<'_>,
+        function: &'static str,
+        moment: Moment,
+    ) -> Result<Self, Error> {
+        let arguments = call.arguments();
+        let [embedding, model, columns @ ..] = arguments.as_slice() else {
+            return Err(Error::Trigger { function, trigger: call.name(), fault: TriggerFault::Arguments });
+        };
+        if columns.is_empty() {
+            return Err(Error::Trigger { function, trigger: call.name(), fault: TriggerFault::Arguments });
+        }
+        Self::new(&call.table(), embedding, model, columns, moment)
+    }
+
+    /// The named columns of a table, if they are of the right kind.
+    pub(super) fn new(
+        table: &Table,
+        embedding: &str,
+        model: &str,
+        columns: &[String],
+        moment: Moment,
+    ) -> Result<Self, Error> {
+        let sources = columns
+            .iter()
+            .map(|name| table.column(name).and_then(|column| table.text_column(&column, moment)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            embedding: table.vector_column(&table.column(embedding)?)?,
+            sources,
+            model: Model::Named(model).name()?.into_owned(),
+            name: embedding.to_owned(),
+        })
+    }
+
+    /// Whether the vector of an updated row has to be made: if it is NULL, or if the text is another and the vector
+    /// is not. An application that changes the vector knows what it does; one that writes all columns back as it
+    /// has read them does not mean the vector.
+    pub(super) fn is_stale(&self, old: Row<'_>, new: Row<'_>) -> bool {
+        !new.has_vector(self.embedding)
+            || (self.text_differs(old, new) && new.has_vector_of(old, self.embedding))
+    }
+
+    fn text_differs(&self, old: Row<'_>, new: Row<'_>) -> bool {
+        let alike = self.sources.iter().all(|column| new.is_stored_alike(old, *column));
+        !alike && self.bytes(old) != self.bytes(new)
+    }
+
+    /// The row's text; `None` if all columns are NULL.
+    pub(super) fn text<'r>(&self, row: Row<'r>) -> Result<Option<Text<'r>>, Error> {
+        self.bytes(row).map(Text::from_server).transpose()
+    }
+
+    fn bytes<'r>(&self, row: Row<'r>) -> Option<Cow<'r, [u8]>> {
+        let mut texts = self.sources.iter().filter_map(|column| row.text(*column));
+        let first = texts.next()?;
+        Some(texts.fold(first, |text, more| [&text, BLANK_LINE, &more].concat().into()))
+    }
+
+    /// What is wanted of the texts.
+    pub(super) fn wanted<'a>(&'a self, expected_hash: Option<&'a str>) -> Wanted<'a> {
+        Wanted { model: &self.model, purpose: Purpose::Document, expected_hash }
+    }
+
+    /// Fails unless the column takes the model's vectors, given as bytes. PostgreSQL does not enforce what a type
+    /// says of dimensions on what a trigger stores.
+    pub(super) fn check_dimensions(&self, table: &Table, numbers: &[u8]) -> Result<(), Error> {
+        let vector = numbers.len() / size_of::<f32>();
+        match self.embedding.dimensions {
+            Some(column) if column != vector => {
+                let model = self.model.clone();
+                Err(table.fault(&self.name, ColumnFault::Dimensions { column, model, vector }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
