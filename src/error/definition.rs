@@ -79,8 +79,10 @@ impl ColumnFault {
     pub(super) fn tell(&self, column: &str, table: &str) -> Told {
         let name = format!("column \"{column}\" of relation \"{table}\"");
         match self {
-            Self::Missing => Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
-                .hint("If it was renamed or dropped, the trigger that names it has to be made anew."),
+            Self::Missing => {
+                Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
+                    .hint("If it was renamed or dropped, the trigger that names it has to be made anew.")
+            }
             Self::NoText { of } => {
                 let message = format!("{name} is of type {of}, which cannot be embedded");
                 Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
@@ -100,7 +102,8 @@ impl ColumnFault {
                     told.detail("Its value does not exist yet when a BEFORE trigger runs.")
                         .hint("Embed the columns that it is generated from, or use a trigger for statements.")
                 } else {
-                    told.detail("Its value is not stored.").hint("Embed the columns that it is generated from.")
+                    told.detail("Its value is not stored.")
+                        .hint("Embed the columns that it is generated from.")
                 }
             }
             Self::GeneratedVector => {
@@ -134,7 +137,9 @@ impl ColumnFault {
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to another model"),
             )
-            .detail(format!("Its vectors were made by {attached}; those of different models cannot be compared."))
+            .detail(format!(
+                "Its vectors were made by {attached}; those of different models cannot be compared."
+            ))
             .hint("Detach it, embed all rows anew, then attach it."),
             Self::OtherColumns { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -185,7 +190,7 @@ impl TriggerFault {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("trigger \"{trigger}\" has too few arguments"),
             )
-            .hint(format!("Write {function}('embedding', 'model', 'column', …).")),
+            .hint(format!("Write {function}('embedding', 'model', 'column', ...).")),
         }
     }
 }

@@ -48,8 +48,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: there is a connection. After an error the end of the transaction closes it.
+        // After an error the end of the transaction closes it.
         if !std::thread::panicking() {
+            // SAFETY: there is a connection.
             unsafe { pg_sys::SPI_finish() };
         }
     }

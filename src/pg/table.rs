@@ -117,12 +117,21 @@ impl Table {
         Self { relation, opened: false }
     }
 
-    /// Opens a relation of the caller so that neither its definition nor its triggers change until the transaction
-    /// ends. The lock is the one that CREATE TRIGGER takes.
-    pub(crate) fn open_to_change(oid: pg_sys::Oid) -> Self {
+    /// Opens a relation of the caller's with the lock that CREATE TRIGGER takes, so that neither its definition nor
+    /// its triggers change until the transaction ends.
+    pub(crate) fn open_to_add_triggers(oid: pg_sys::Oid) -> Self {
+        Self::open_own(oid, pg_sys::ShareRowExclusiveLock)
+    }
+
+    /// The same with the lock that DROP TRIGGER takes.
+    pub(crate) fn open_to_drop_triggers(oid: pg_sys::Oid) -> Self {
+        Self::open_own(oid, pg_sys::AccessExclusiveLock)
+    }
+
+    fn open_own(oid: pg_sys::Oid, lock: u32) -> Self {
         // Before the lock: nobody may hold up other people's tables. And afterwards: now it is sure.
         check_owner(oid);
-        let table = Self::open(oid, pg_sys::ShareRowExclusiveLock);
+        let table = Self::open(oid, lock);
         check_owner(oid);
         table
     }
@@ -293,8 +302,7 @@ impl Table {
         // SAFETY: the description, if there is one, holds `numtriggers` triggers as long as the relation is open.
         unsafe {
             let Some(description) = (*self.relation).trigdesc.as_ref() else { return Vec::new() };
-            let triggers =
-                std::slice::from_raw_parts(description.triggers, description.numtriggers as usize);
+            let triggers = std::slice::from_raw_parts(description.triggers, description.numtriggers as usize);
             triggers
                 .iter()
                 .map(|trigger| TriggerEntry {

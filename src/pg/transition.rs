@@ -91,7 +91,11 @@ const WAS: &CStr = c"was";
 const COMPUTED: &CStr = c"computed";
 
 impl<'t> WriteBack<'t> {
-    pub(crate) fn new(table: &'t Table, embedding: VectorColumn, sources: &[TextColumn]) -> Result<Self, Error> {
+    pub(crate) fn new(
+        table: &'t Table,
+        embedding: VectorColumn,
+        sources: &[TextColumn],
+    ) -> Result<Self, Error> {
         let key = table.primary_key()?;
         let copied: Vec<(i16, CString)> = key
             .iter()
@@ -120,7 +124,8 @@ impl<'t> WriteBack<'t> {
     pub(crate) fn note(&self, row: Row<'_>) -> Waiting {
         let numbers = self.key.iter().map(|column| column.number).chain([self.embedding.number]);
         let numbers = numbers.chain(self.sources.iter().map(|column| column.number));
-        let values: Vec<Option<pg_sys::Datum>> = numbers.map(|number| row.datum(number)).chain([None]).collect();
+        let values: Vec<Option<pg_sys::Datum>> =
+            numbers.map(|number| row.datum(number)).chain([None]).collect();
         let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
         let mut values: Vec<pg_sys::Datum> =
             values.into_iter().map(|value| value.unwrap_or(pg_sys::Datum::null())).collect();
@@ -155,7 +160,8 @@ impl<'t> WriteBack<'t> {
         if !self.table.may_be_read() {
             return None;
         }
-        let names: Vec<String> = self.key.iter().map(|column| self.table.column_name(column.number)).collect();
+        let names: Vec<String> =
+            self.key.iter().map(|column| self.table.column_name(column.number)).collect();
         let values: Vec<String> = (1..=self.key.len() as i32)
             // SAFETY: the tuple was made with this descriptor; a value is a palloc'd string that ends with NUL.
             .map(|place| unsafe {
@@ -184,7 +190,8 @@ impl<'t> WriteBack<'t> {
             let of_rows = format!("v.{}", key_name(place).to_string_lossy());
             equality(&of_table, &of_rows, self.descriptor, place, column.operator)
         });
-        let columns = [self.embedding.number].into_iter().chain(self.sources.iter().map(|column| column.number));
+        let columns =
+            [self.embedding.number].into_iter().chain(self.sources.iter().map(|column| column.number));
         let columns: Vec<String> =
             columns.map(|number| format!("t.{}", self.table.quoted_column(number))).collect();
         let noted = [WAS.to_owned()].into_iter().chain((0..self.sources.len()).map(source_name));

@@ -29,24 +29,29 @@ fn attach(
 ) {
     let given = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
-        let columns = columns.elements().iter().map(|column| column.as_ref().map(|text| text.as_str().to_owned()));
+        let columns =
+            columns.elements().iter().map(|column| column.as_ref().map(|text| text.as_str().to_owned()));
         Ok(Wish {
             embedding: embedding.as_ref().ok_or(Error::Null("embedding"))?.as_str().to_owned(),
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
-            model: model.as_ref().map_or(Model::Default, |model| Model::Named(model.as_str())).name()?.into_owned(),
+            model: model
+                .as_ref()
+                .map_or(Model::Default, |model| Model::Named(model.as_str()))
+                .name()?
+                .into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
         })
     };
     let attached = given().and_then(|wish| {
         let relation = relation.ok_or(Error::Null("relation"))?;
-        wish.carry_out(&Table::open_to_change(relation))
+        wish.carry_out(&Table::open_to_add_triggers(relation))
     });
     attached.or_raise();
 }
 
 #[pg_extern(sql = false)]
 fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
-    let table = Table::open_to_change(relation);
+    let table = Table::open_to_drop_triggers(relation);
     let attached: Vec<Filler> = fillers(&table)
         .into_iter()
         .filter(|filler| filler.record.is_some() && filler.embedding() == embedding.as_str())
@@ -58,15 +63,18 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
     attached.iter().try_for_each(|filler| drop_trigger(&table, filler)).or_raise();
 }
 
-type Counts =
-    TableIterator<'static, (name!(embedding, String), name!(total, i64), name!(embedded, i64), name!(missing, i64))>;
+type Counts = TableIterator<
+    'static,
+    (name!(embedding, String), name!(total, i64), name!(embedded, i64), name!(missing, i64)),
+>;
 
 #[pg_extern(sql = false)]
 fn attachment_status(relation: pg_sys::Oid) -> Counts {
     let table = Table::open_to_read(relation);
     let mut fillers = fillers(&table);
     fillers.dedup_by(|one, two| one.trigger.arguments == two.trigger.arguments);
-    let counted = fillers.iter().map(|filler| count(&table, filler)).collect::<Result<Vec<_>, _>>().or_raise();
+    let counted =
+        fillers.iter().map(|filler| count(&table, filler)).collect::<Result<Vec<_>, _>>().or_raise();
     TableIterator::new(counted)
 }
 
@@ -112,7 +120,8 @@ impl Wish {
         let hash = client::model(&self.model)?.hash;
         for (filler, record) in fillers.iter().filter_map(|filler| Some((filler, filler.record.as_ref()?))) {
             if filler.model() != self.model || record.hash != hash {
-                let attached = format!("model \"{}\", hash {}", filler.model(), record.hash);
+                let hash = record.hash.get(..12).unwrap_or(&record.hash);
+                let attached = format!("model \"{}\" with a hash that begins with {hash}", filler.model());
                 return Err(table.fault(&self.embedding, ColumnFault::OtherModel { attached }));
             }
             if filler.columns() != self.columns {

@@ -72,7 +72,8 @@ impl Filler {
 
 /// The triggers of a table that fill vector columns.
 pub(super) fn fillers(table: &Table) -> Vec<Filler> {
-    let functions = [Timing::Row, Timing::Statement].map(|timing| (timing, trigger_function(timing.function())));
+    let functions =
+        [Timing::Row, Timing::Statement].map(|timing| (timing, trigger_function(timing.function())));
     let mut fillers = Vec::new();
     for trigger in table.triggers() {
         if let Some((timing, _)) = functions.iter().find(|(_, function)| *function == trigger.function) {

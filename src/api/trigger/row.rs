@@ -7,9 +7,9 @@ use super::attachment::recorded_hash;
 use super::target::Target;
 use crate::api::vectors;
 use crate::error::{Error, OrRaise, TriggerFault};
+use crate::pg::row::StoredRow;
 use crate::pg::table::Moment;
 use crate::pg::trigger::{Event, TriggerCall};
-use crate::pg::row::StoredRow;
 use crate::pg::vector::Vector;
 
 const FUNCTION: &str = "embed_row";

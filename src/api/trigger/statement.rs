@@ -38,7 +38,9 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
             (Some(old_rows), Some(new_rows)) => (Some(old_rows), new_rows),
             _ => return Err(missing("OLD TABLE AS old_rows NEW TABLE AS new_rows")),
         },
-        _ => return Err(fault(TriggerFault::Event { expected: "after INSERT or UPDATE for each statement" })),
+        _ => {
+            return Err(fault(TriggerFault::Event { expected: "after INSERT or UPDATE for each statement" }));
+        }
     };
     let table = call.table();
     check_kind(&table)?;
@@ -53,7 +55,8 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let text = scratch.within(|| {
-            let is_wanted = old.map_or_else(|| !new.has_vector(target.embedding), |old| target.is_stale(old, new));
+            let is_wanted =
+                old.map_or_else(|| !new.has_vector(target.embedding), |old| target.is_stale(old, new));
             let text = is_wanted.then(|| target.text(new)).transpose()?;
             Ok(text.map(|text| text.map(|text| text.as_str().to_owned())))
         })?;

@@ -1,0 +1,143 @@
+-- embed_statement: the rows of a statement are stored, then their vectors are computed in batches and written back.
+\set SHOW_CONTEXT never
+CREATE FUNCTION is_of(vector, text) RETURNS boolean LANGUAGE sql AS 'SELECT 1 - ($1 <=> embed($2)) >= 0.999999';
+CREATE TABLE notes (id integer PRIMARY KEY, title text, body text, embedding vector(384));
+CREATE TRIGGER embed_insert AFTER INSERT ON notes REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'title', 'body');
+CREATE TRIGGER embed_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'title', 'body');
+
+-- One request for a statement, however many rows. RETURNING shows the rows before their vectors.
+SELECT requests AS before FROM vector_embed.stat_engine \gset
+INSERT INTO notes SELECT i, 'Note ' || i, 'Written on day ' || i FROM generate_series(1, 500) i;
+SELECT requests - :before AS requests FROM vector_embed.stat_engine;
+SELECT count(*) FROM notes WHERE is_of(embedding, concat_ws(E'\n\n', title, body));
+INSERT INTO notes VALUES (501, 'Late', NULL) RETURNING embedding IS NULL AS not_yet;
+SELECT is_of(embedding, 'Late') FROM notes WHERE id = 501;
+
+-- The rules are those of embed_row.
+INSERT INTO notes VALUES (502, 'Moved here', NULL, array_fill(0.5, ARRAY[384])::vector), (503, NULL, NULL, NULL), (504, '', NULL, NULL);
+SELECT id, vector_norm(embedding) > 9 AS kept, is_of(embedding, concat_ws(E'\n\n', title, body)) FROM notes WHERE id > 501 ORDER BY id;
+UPDATE notes SET title = 'Changed', embedding = embedding WHERE id IN (1, 502);
+UPDATE notes SET title = NULL, body = NULL WHERE id = 2;
+UPDATE notes SET embedding = array_fill(0.25, ARRAY[384])::vector WHERE id = 3;
+UPDATE notes SET embedding = NULL WHERE id = 4;
+SELECT id, title, round(vector_norm(embedding)::numeric, 1) AS norm, is_of(embedding, concat_ws(E'\n\n', title, body)) FROM notes
+    WHERE id IN (1, 2, 3, 4, 502) ORDER BY id;
+SELECT requests AS before FROM vector_embed.stat_engine \gset
+UPDATE notes SET title = title, embedding = embedding;
+UPDATE notes SET body = body WHERE false;
+INSERT INTO notes SELECT WHERE false;
+SELECT requests - :before AS requests FROM vector_embed.stat_engine;
+
+-- Keys may change in the same statement, also into each other.
+UPDATE notes SET id = 1001 - id, title = 'Turned ' || id WHERE id BETWEEN 400 AND 402;
+UPDATE notes SET id = id + 10000, title = 'Far ' || id WHERE id BETWEEN 5 AND 8;
+SELECT id, is_of(embedding, concat_ws(E'\n\n', title, body)) FROM notes WHERE title LIKE 'Turned%' OR title LIKE 'Far%' ORDER BY id;
+TRUNCATE notes;
+
+-- Upserts, COPY, MERGE.
+INSERT INTO notes (id, body) VALUES (1, 'The lamp is lit.');
+INSERT INTO notes (id, body) VALUES (1, 'The lamp is out.'), (2, 'The oil is gone.') ON CONFLICT (id) DO UPDATE SET body = excluded.body;
+COPY notes (id, body) FROM stdin;
+3	The wick is short.
+4	\N
+\.
+MERGE INTO notes n USING (VALUES (3, 'The wick is new.'), (5, 'The glass is clean.')) AS v (id, body) ON n.id = v.id
+    WHEN MATCHED THEN UPDATE SET body = v.body WHEN NOT MATCHED THEN INSERT (id, body) VALUES (v.id, v.body);
+SELECT id, is_of(embedding, body) FROM notes ORDER BY id;
+
+-- The table's own triggers fire for the write-back, too. One that changes the text meanwhile does no harm.
+CREATE FUNCTION amend() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE notes SET body = new.body || ' Amended.' WHERE id = new.id AND body NOT LIKE '%Amended.';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER amend AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION amend();
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE NOTICE '% of row %', tg_op, new.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tell AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION tell();
+INSERT INTO notes (id, body) VALUES (6, 'The room is dark.');
+SELECT body, is_of(embedding, body) FROM notes WHERE id = 6;
+DROP TRIGGER tell ON notes;
+DROP TRIGGER amend ON notes;
+-- One that removes the row again.
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM notes WHERE id = new.id; RETURN NULL; END';
+CREATE TRIGGER forget AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION forget();
+INSERT INTO notes (id, body) VALUES (7, 'Gone at once.');
+SELECT count(*) FROM notes WHERE id = 7;
+DROP TABLE notes;
+DROP FUNCTION amend, tell, forget;
+
+-- Any primary key, any name, a generated source, halfvec, a domain; no search_path is needed.
+CREATE SCHEMA "Far away";
+CREATE DOMAIN room AS text COLLATE "C";
+CREATE DOMAIN half AS halfvec(384);
+CREATE TABLE "Far away"."The Table" ("Room" room, slot int4range, tags text[], "Body" text,
+    whole text GENERATED ALWAYS AS ("Room" || ': ' || "Body") STORED, "Vector" half, PRIMARY KEY ("Room", tags, slot));
+CREATE TRIGGER embed_insert AFTER INSERT ON "Far away"."The Table" REFERENCING NEW TABLE AS n
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('Vector', 'all-MiniLM-L6-v2', 'whole');
+CREATE TRIGGER embed_update AFTER UPDATE ON "Far away"."The Table" REFERENCING OLD TABLE AS o NEW TABLE AS n
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('Vector', 'all-MiniLM-L6-v2', 'whole');
+SET search_path = '';
+INSERT INTO "Far away"."The Table" VALUES ('A', '[1,2)', '{x}', 'Quiet.'), ('A', '[3,4)', '{x,y}', 'Loud.');
+UPDATE "Far away"."The Table" SET "Room" = 'B' WHERE slot = '[3,4)';
+RESET search_path;
+SELECT whole, "Vector" = embed(whole)::halfvec AS fresh FROM "Far away"."The Table" ORDER BY whole;
+DROP TABLE "Far away"."The Table";
+DROP DOMAIN room, half;
+DROP SCHEMA "Far away";
+
+-- An inherited table's rows are among those of its parent's statements.
+CREATE TABLE cities (id integer PRIMARY KEY, name text, embedding vector(384));
+CREATE TABLE capitals (PRIMARY KEY (id)) INHERITS (cities);
+CREATE TRIGGER embed_update AFTER UPDATE ON cities REFERENCING OLD TABLE AS o NEW TABLE AS n
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'name');
+INSERT INTO cities VALUES (1, 'Bergen');
+INSERT INTO capitals VALUES (1, 'Oslo');
+UPDATE cities SET name = name || ' in Norway';
+SELECT tableoid::regclass, name, is_of(embedding, name) FROM cities ORDER BY name;
+DROP TABLE cities CASCADE;
+
+-- A failure undoes the statement, and names the row to who may read it.
+CREATE TABLE notes (id integer PRIMARY KEY, body text, embedding vector(384));
+CREATE TRIGGER embed_insert AFTER INSERT ON notes REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+SET vector_embed.overlong_text = error;
+INSERT INTO notes VALUES (1, 'short'), (2, repeat('too long ', 300)), (3, 'short, too');
+\echo :SQLSTATE
+SELECT count(*) FROM notes;
+RESET vector_embed.overlong_text;
+INSERT INTO notes VALUES (1, repeat('too long ', 300)), (2, repeat('too long ', 301));
+ALTER TABLE notes ALTER embedding TYPE vector(3) USING NULL;
+INSERT INTO notes VALUES (3, 'short');
+\echo :SQLSTATE
+
+-- A trigger that cannot work says why.
+ALTER TABLE notes DROP CONSTRAINT notes_pkey;
+INSERT INTO notes VALUES (3, 'short');
+\echo :SQLSTATE
+CREATE OR REPLACE TRIGGER embed_insert AFTER INSERT ON notes
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+INSERT INTO notes VALUES (3, 'short');
+\echo :SQLSTATE
+DROP TRIGGER embed_insert ON notes;
+CREATE TRIGGER embed_update AFTER UPDATE ON notes REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+UPDATE notes SET body = 'x';
+CREATE OR REPLACE TRIGGER embed_update BEFORE UPDATE ON notes
+    FOR EACH ROW EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+UPDATE notes SET body = 'x';
+\echo :SQLSTATE
+DROP TABLE notes;
+CREATE TABLE parts (id integer PRIMARY KEY, body text, embedding vector(384)) PARTITION BY RANGE (id);
+CREATE TABLE parts_all PARTITION OF parts DEFAULT;
+CREATE TRIGGER embed_insert AFTER INSERT ON parts REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+INSERT INTO parts VALUES (1, 'x');
+\echo :SQLSTATE
+DROP TABLE parts;
+DROP FUNCTION is_of;
