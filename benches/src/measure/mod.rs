@@ -5,6 +5,7 @@ mod clients;
 mod first_call;
 mod memory;
 mod query;
+mod triggers;
 
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     memory::MEASUREMENT,
     array::MEASUREMENT,
     clients::MEASUREMENT,
+    triggers::MEASUREMENT,
 ];
 
 /// Something that is measured.
