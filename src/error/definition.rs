@@ -38,6 +38,8 @@ pub(crate) enum TableFault {
     NoStatements { kind: &'static str },
     /// It has no primary key.
     NoPrimaryKey,
+    /// Its primary key is not one of equality.
+    KeyWithoutEquality,
 }
 
 /// Why a trigger cannot do its work.
@@ -163,6 +165,11 @@ impl TableFault {
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
             )
             .hint("Use embed_row, or attach with timing \"row\"."),
+            Self::KeyWithoutEquality => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("primary key of relation \"{table}\" is not a B-tree"),
+            )
+            .hint("Use embed_row, or timing \"row\"."),
             Self::NoPrimaryKey => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("relation \"{table}\" has no primary key"),

@@ -282,6 +282,7 @@ impl Table {
                 return Err(self.unfit(TableFault::NoPrimaryKey));
             }
             let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let is_btree = (*(*index).rd_rel).relam == pg_sys::Oid::from(pg_sys::BTREE_AM_OID);
             let form = (*index).rd_index;
             let count = (*form).indnkeyatts as usize;
             let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
@@ -293,7 +294,8 @@ impl Table {
             });
             let key = key.collect();
             pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
-            Ok(key)
+            // Others number their strategies in their own way. PostgreSQL 18 has them, for periods of time.
+            if is_btree { Ok(key) } else { Err(self.unfit(TableFault::KeyWithoutEquality)) }
         }
     }
 

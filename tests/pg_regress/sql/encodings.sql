@@ -11,6 +11,16 @@ CREATE EXTENSION vector_embed CASCADE;
 RESET client_min_messages;
 SELECT octet_length('grün') AS bytes, embed('grün')::text = :'in_utf8' AS same;
 SELECT (embed(ARRAY['grün']))[1]::text = :'in_utf8' AS same;
+-- Triggers, too, and columns may be called so.
+CREATE TABLE "Grüße" ("schlüssel" integer PRIMARY KEY, "größe" text, "gefühl" vector(384));
+SELECT vector_embed.attach('"Grüße"', 'gefühl', '{größe}');
+INSERT INTO "Grüße" VALUES (1, 'grün') RETURNING "gefühl"::text = :'in_utf8' AS same;
+SELECT vector_embed.attach('"Grüße"', 'gefühl', '{größe}', timing => 'statement');
+UPDATE "Grüße" SET "größe" = 'blau';
+UPDATE "Grüße" SET "größe" = 'grün';
+SELECT "gefühl"::text = :'in_utf8' AS same, (SELECT count(*) FROM vector_embed.attachments) AS attachments FROM "Grüße";
+ALTER TABLE "Grüße" RENAME "größe" TO "höhe";
+UPDATE "Grüße" SET "schlüssel" = 2;
 
 -- SQL_ASCII promises nothing of its bytes: UTF-8 is taken, anything else refused.
 \c regress_embed_ascii
