@@ -40,6 +40,10 @@ pub(crate) fn prepare(client: &mut Client) -> Result<usize> {
         "SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector_embed CASCADE",
     )?;
     client.batch_execute("SELECT embed('ready?')")?;
+    let row = client.query_one("SHOW vector_embed.cache_size", &[])?;
+    if row.try_get::<_, &str>(0)? != "0" {
+        return Err("vector_embed.cache_size of the server is not 0: what is measured is computing".into());
+    }
     let row = client.query_one("SELECT threads::bigint FROM vector_embed.stat_engine", &[])?;
     Ok(row.try_get::<_, i64>(0)? as usize)
 }

@@ -27,16 +27,17 @@ GRANT SELECT ON vector_embed.models TO PUBLIC;
 
 CREATE FUNCTION vector_embed.stat_engine(
     OUT pid integer, OUT started_at_micros bigint, OUT restarts bigint, OUT resident_bytes bigint,
-    OUT threads integer, OUT connections integer, OUT queued_texts bigint, OUT requests bigint, OUT texts bigint,
-    OUT batches bigint, OUT tokens bigint, OUT padded_tokens bigint, OUT compute_micros bigint,
-    OUT truncated bigint, OUT cancelled bigint, OUT errors bigint)
+    OUT cache_bytes bigint, OUT threads integer, OUT connections integer, OUT queued_texts bigint,
+    OUT requests bigint, OUT texts bigint, OUT cache_hits bigint, OUT batches bigint, OUT tokens bigint,
+    OUT padded_tokens bigint, OUT compute_micros bigint, OUT truncated bigint, OUT cancelled bigint,
+    OUT errors bigint)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'stat_engine_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL SAFE COST 100 ROWS 1;
 COMMENT ON FUNCTION vector_embed.stat_engine() IS 'the function behind the view vector_embed.stat_engine';
 
 CREATE VIEW vector_embed.stat_engine AS
-    SELECT pid, pg_catalog.to_timestamp(started_at_micros / 1e6) AS started_at, restarts, resident_bytes, threads,
-           connections, queued_texts, requests, texts, batches, tokens, padded_tokens,
+    SELECT pid, pg_catalog.to_timestamp(started_at_micros / 1e6) AS started_at, restarts, resident_bytes,
+           cache_bytes, threads, connections, queued_texts, requests, texts, cache_hits, batches, tokens, padded_tokens,
            compute_micros / 1e3::double precision AS compute_time, truncated, cancelled, errors
     FROM vector_embed.stat_engine();
 COMMENT ON VIEW vector_embed.stat_engine IS 'the embedding engine since it started; no row if none runs';
@@ -44,11 +45,13 @@ COMMENT ON COLUMN vector_embed.stat_engine.pid IS 'process id';
 COMMENT ON COLUMN vector_embed.stat_engine.started_at IS 'start of the process; counters begin at zero then';
 COMMENT ON COLUMN vector_embed.stat_engine.restarts IS 'how often the supervisor has started an engine after its first';
 COMMENT ON COLUMN vector_embed.stat_engine.resident_bytes IS 'resident memory';
+COMMENT ON COLUMN vector_embed.stat_engine.cache_bytes IS 'memory that the cache of vectors takes, part of resident_bytes';
 COMMENT ON COLUMN vector_embed.stat_engine.threads IS 'threads that compute one batch';
 COMMENT ON COLUMN vector_embed.stat_engine.connections IS 'connections open, the one that asks included';
 COMMENT ON COLUMN vector_embed.stat_engine.queued_texts IS 'texts that wait';
 COMMENT ON COLUMN vector_embed.stat_engine.requests IS 'requests to embed, of one text or many';
-COMMENT ON COLUMN vector_embed.stat_engine.texts IS 'texts embedded';
+COMMENT ON COLUMN vector_embed.stat_engine.texts IS 'texts computed by a model';
+COMMENT ON COLUMN vector_embed.stat_engine.cache_hits IS 'texts not computed because their vectors were in the cache';
 COMMENT ON COLUMN vector_embed.stat_engine.batches IS 'batches computed';
 COMMENT ON COLUMN vector_embed.stat_engine.tokens IS 'tokens computed';
 COMMENT ON COLUMN vector_embed.stat_engine.padded_tokens IS 'tokens computed, padding included';

@@ -19,6 +19,8 @@ static OVERLONG_TEXT: GucSetting<OverlongText> = GucSetting::<OverlongText>::new
 static MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"$system"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(512);
+/// In kilobytes.
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32 << 10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 enum OverlongText {
@@ -34,6 +36,7 @@ pub(crate) struct EngineSettings {
     pub(crate) models: Vec<PathBuf>,
     pub(crate) threads: usize,
     pub(crate) batch_tokens: usize,
+    pub(crate) cache_kilobytes: usize,
 }
 
 /// Makes the settings known to PostgreSQL.
@@ -81,6 +84,16 @@ pub(crate) fn define() {
         65536,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"vector_embed.cache_size",
+        c"Sets the memory for vectors that are kept for texts that come again.",
+        c"0 turns the cache off.",
+        &CACHE_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
     );
     reserve_prefix();
 }
@@ -140,5 +153,10 @@ pub(crate) fn engine() -> EngineSettings {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads as usize,
     };
-    EngineSettings { models, threads, batch_tokens: BATCH_TOKENS.get() as usize }
+    EngineSettings {
+        models,
+        threads,
+        batch_tokens: BATCH_TOKENS.get() as usize,
+        cache_kilobytes: CACHE_SIZE.get() as usize,
+    }
 }

@@ -44,6 +44,7 @@ impl EngineProcess {
             .arg(paths::pkglib_dir().join("vector_embed/libonnxruntime.so"))
             .args(["--threads", &settings.threads.to_string()])
             .args(["--batch-tokens", &settings.batch_tokens.to_string()])
+            .args(["--cache-size", &settings.cache_kilobytes.to_string()])
             .args(["--restarts", &restarts.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());

@@ -96,6 +96,8 @@ counters! {
         pub restarts: u64,
         /// Resident memory in bytes.
         pub resident_bytes: u64,
+        /// Bytes that the cache of vectors takes.
+        pub cache_bytes: u64,
         /// Threads that compute one batch.
         pub threads: u64,
         /// Connections open.
@@ -104,8 +106,10 @@ counters! {
         pub queued_texts: u64,
         /// Requests to embed, received.
         pub requests: u64,
-        /// Texts embedded.
+        /// Texts that the model computed.
         pub texts: u64,
+        /// Texts whose vectors were in the cache.
+        pub cache_hits: u64,
         /// Batches computed.
         pub batches: u64,
         /// Tokens computed.

@@ -59,6 +59,11 @@ impl Options {
         self
     }
 
+    /// With an engine that computes each text, also one that it has seen: for tests that watch it at work.
+    pub fn uncached(self) -> Self {
+        self.setting("vector_embed.cache_size", "0")
+    }
+
     /// While no other cluster runs: for tests that measure times.
     pub fn alone(mut self) -> Self {
         self.alone = true;
@@ -303,7 +308,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A cluster that several tests use at once. They leave settings, models and processes alone.
+/// A cluster that several tests use at once. They leave settings, models and processes alone. It has no cache, in
+/// which one would find what another has embedded.
 pub struct Shared(Arc<Cluster>);
 
 impl Shared {
@@ -312,7 +318,7 @@ impl Shared {
         static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut known = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = known.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Cluster::new());
+            let cluster = Arc::new(Cluster::with().uncached().start());
             *known = Arc::downgrade(&cluster);
             cluster
         });

@@ -89,13 +89,17 @@ pub struct EngineRow {
     pub requests: i64,
     /// Texts dropped because their caller went away.
     pub cancelled: i64,
-    /// Texts embedded.
+    /// Texts computed.
     pub texts: i64,
+    /// Texts found in the cache.
+    pub cache_hits: i64,
+    /// Memory of the cache.
+    pub cache_bytes: i64,
 }
 
 /// The row of the view, or `None` if no engine runs.
 pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
-    let columns = "pid, restarts, queued_texts, requests, cancelled, texts";
+    let columns = "pid, restarts, queued_texts, requests, cancelled, texts, cache_hits, cache_bytes";
     let row = client
         .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine"), &[])
         .expect("the view can be read")?;
@@ -110,5 +114,7 @@ fn engine_row(row: &Row) -> EngineRow {
         requests: row.get("requests"),
         cancelled: row.get("cancelled"),
         texts: row.get("texts"),
+        cache_hits: row.get("cache_hits"),
+        cache_bytes: row.get("cache_bytes"),
     }
 }

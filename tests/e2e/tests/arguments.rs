@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use postgres::NoTls;
-use vector_embed_e2e::cluster::Shared;
+use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::sql::{assert_error, embed, embed_by, execute, refused};
 
 #[test]
@@ -39,7 +39,8 @@ fn an_overlong_text_is_an_error_where_asked_for() {
 
 #[test]
 fn truncation_is_warned_of_once_in_a_statement() {
-    let cluster = Shared::get();
+    // With a cache, in which later statements find the texts of earlier ones.
+    let cluster = Cluster::new();
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let mut config = cluster.config();
     let sink = Arc::clone(&warnings);

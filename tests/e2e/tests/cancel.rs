@@ -64,7 +64,7 @@ fn time_to_end(cluster: &Cluster, texts: &[String], function: &str, check: fn(Ou
 
 #[test]
 fn a_cancelled_call_ends_within_100_milliseconds() {
-    let cluster = Cluster::with().alone().start();
+    let cluster = Cluster::with().uncached().alone().start();
     let texts = bulk::long_texts(3000);
     let times =
         (0..REPETITIONS).map(|_| time_to_end(&cluster, &texts, "pg_cancel_backend", assert_cancelled));
@@ -73,7 +73,7 @@ fn a_cancelled_call_ends_within_100_milliseconds() {
 
 #[test]
 fn a_terminated_session_ends_within_100_milliseconds() {
-    let cluster = Cluster::with().alone().start();
+    let cluster = Cluster::with().uncached().alone().start();
     let texts = bulk::long_texts(3000);
     let times =
         (0..REPETITIONS).map(|_| time_to_end(&cluster, &texts, "pg_terminate_backend", assert_terminated));
@@ -84,7 +84,7 @@ fn a_terminated_session_ends_within_100_milliseconds() {
 fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
     // While the texts are read, sent, tokenized and computed.
     const TIMEOUTS: [u64; 9] = [2, 5, 10, 20, 50, 100, 200, 500, 1000];
-    let cluster = Cluster::with().alone().start();
+    let cluster = Cluster::with().uncached().alone().start();
     let texts = bulk::long_texts(3000);
     let mut client = cluster.connect();
     embed(&mut client, "the model is loaded").expect("a vector");
@@ -106,7 +106,7 @@ fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
 fn a_call_for_a_single_text_does_not_wait_for_its_batch() {
     let installation = Installation::copy();
     installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    let cluster = Cluster::with().installation(&installation).alone().start();
+    let cluster = Cluster::with().installation(&installation).uncached().alone().start();
     let mut client = cluster.connect();
     embed(&mut client, "the model is loaded").expect("a vector");
     let timeout = Duration::from_millis(SLOW_MILLISECONDS / 10);

@@ -12,7 +12,7 @@ use vector_embed_e2e::wait;
 #[test]
 fn sixty_four_sessions_at_once_get_their_own_vectors_from_one_engine() {
     const SESSIONS: usize = 64;
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let sentences = golden::sentences();
     let together = Barrier::new(SESSIONS);
     thread::scope(|scope| {

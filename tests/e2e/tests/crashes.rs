@@ -38,7 +38,7 @@ fn after_an_engine_killed_while_idle_the_next_call_works() {
 fn a_single_text_under_way_survives_a_killed_engine() {
     let installation = Installation::copy();
     installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    let cluster = Cluster::with().installation(&installation).start();
+    let cluster = Cluster::with().installation(&installation).uncached().start();
     let mut client = cluster.connect();
     let text = format!("The {} moves slowly.", SLOW.word);
     let expected = embed(&mut client, &text).expect("a vector");
@@ -57,7 +57,7 @@ fn a_single_text_under_way_survives_a_killed_engine() {
 
 #[test]
 fn a_call_under_way_survives_a_killed_engine() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let mut client = cluster.connect();
     let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(600).collect();
     assert_embeds(&mut client, sentences[0]);
@@ -79,7 +79,7 @@ fn a_call_under_way_survives_a_killed_engine() {
 
 #[test]
 fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let sentences = golden::sentences();
     let (spare, used) = sentences.split_last().expect("there are sentences");
     let done = AtomicBool::new(false);
@@ -129,7 +129,7 @@ fn an_engine_killed_ten_times_under_load_ends_no_session_and_falsifies_no_vector
 
 #[test]
 fn a_call_that_is_computed_apart_does_not_wait_for_another_s_bulk_call() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let own = &golden::sentences()[..60];
     let bulk = bulk::texts(20_000, 40);
     let mut session = cluster.connect();

@@ -8,7 +8,11 @@ use vector_embed_e2e::golden::Golden;
 use vector_embed_e2e::sql::{embed, embed_all, embed_by, execute, refused, stat_engine};
 use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::vectors::max_difference;
+use vector_embed_e2e::wire::{Greeting, Wire};
 use vector_embed_e2e::{fixtures, golden, process, wait};
+use vector_embed_protocol::{
+    BUILD_ID, EmbedRequest, FailureCode, Overlong, Purpose, Reply, Request, Texts, append_embed,
+};
 
 /// What rounding in another order of additions may change.
 const TOLERANCE: f32 = 1e-4;
@@ -75,7 +79,7 @@ fn the_view_models_describes_every_model_on_the_path() {
 
 #[test]
 fn a_new_model_path_takes_effect_on_reload_and_no_session_notices() {
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let mut client = cluster.connect();
     let sentences = golden::sentences();
     let reference = sentences[0];
@@ -115,7 +119,7 @@ fn a_new_model_path_takes_effect_on_reload_and_no_session_notices() {
 
 #[test]
 fn a_long_call_goes_on_through_changes_of_settings() {
-    let cluster = Cluster::with().setting("vector_embed.threads", "1").start();
+    let cluster = Cluster::with().setting("vector_embed.threads", "1").uncached().start();
     let mut client = cluster.connect();
     // More than the engine finishes before it makes room for its successor.
     let long: Vec<&Golden> = golden::all().iter().filter(|golden| golden.tokens > 120).collect();
@@ -137,5 +141,79 @@ fn a_long_call_goes_on_through_changes_of_settings() {
     });
     for (golden, vector) in texts.iter().zip(&vectors) {
         golden.assert_is(vector);
+    }
+}
+
+/// Hands the engine's answer to `check`.
+fn answer<T>(wire: &mut Wire, check: impl FnOnce(Reply<'_>) -> T) -> T {
+    let (kind, payload) = wire.frame().expect("an answer");
+    check(Reply::decode(kind, &payload).expect("an answer that can be read"))
+}
+
+fn failure(reply: Reply<'_>) -> FailureCode {
+    match reply {
+        Reply::Failure(failure) => failure.code,
+        other => panic!("another answer than a failure: {other:?}"),
+    }
+}
+
+#[test]
+fn a_client_that_names_a_hash_gets_vectors_of_that_model_only() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let golden = golden::sentences()[0];
+    golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
+    let shown: String = client
+        .query_one("SELECT hash FROM vector_embed.models WHERE name = $1", &[&golden::MODEL])
+        .expect("the model is installed")
+        .get(0);
+
+    let mut wire = Wire::connect(&cluster);
+    assert!(matches!(wire.greet(BUILD_ID), Greeting::Welcome(_)));
+    wire.ask(&Request::Models { id: 1, name: Some(golden::MODEL) });
+    answer(&mut wire, |reply| match reply {
+        Reply::Models { models, .. } => {
+            let [model] = &*models else { panic!("one model was asked about: {models:?}") };
+            assert_eq!((&*model.name, &model.hash, model.loaded), (golden::MODEL, &shown, true));
+        }
+        other => panic!("another answer: {other:?}"),
+    });
+    wire.ask(&Request::Models { id: 2, name: Some("no-such-model") });
+    assert_eq!(answer(&mut wire, failure), FailureCode::UnknownModel);
+
+    let wrong = "0".repeat(64);
+    let mut ask = |hash, isolated| {
+        let request = EmbedRequest {
+            id: 3,
+            isolated,
+            purpose: Purpose::Document,
+            overlong: Overlong::Truncate,
+            model: golden::MODEL,
+            expected_hash: Some(hash),
+            texts: Texts::default(),
+        };
+        let mut frame = Vec::new();
+        append_embed(&mut frame, &request, &[&*golden.text]);
+        wire.send(&frame);
+        answer(&mut wire, |reply| match reply {
+            Reply::Vectors(vectors) => {
+                golden.assert_is(
+                    vectors
+                        .data
+                        .as_chunks::<4>()
+                        .0
+                        .iter()
+                        .map(|b| f32::from_le_bytes(*b))
+                        .collect::<Vec<_>>()
+                        .as_slice(),
+                );
+                None
+            }
+            other => Some(failure(other)),
+        })
+    };
+    for isolated in [false, true] {
+        assert_eq!(ask(&shown, isolated), None);
+        assert_eq!(ask(&wrong, isolated), Some(FailureCode::Drifted));
     }
 }

@@ -22,7 +22,7 @@ const CALLS: [(&str, i64); 6] = [
 ];
 
 fn cluster_with_notes() -> (Cluster, Client) {
-    let cluster = Cluster::new();
+    let cluster = Cluster::with().uncached().start();
     let mut client = cluster.connect();
     embed(&mut client, "the engine runs").expect("a vector");
     let notes =

@@ -18,7 +18,7 @@ use vector_embed_e2e::wait;
 fn faulty_cluster() -> Cluster {
     let installation = Installation::copy();
     installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    Cluster::with().installation(&installation).start()
+    Cluster::with().installation(&installation).uncached().start()
 }
 
 fn poison(number: usize) -> String {

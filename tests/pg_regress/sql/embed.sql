@@ -77,8 +77,9 @@ UPDATE thoughts SET small = embed(body);
 SELECT name, dimensions, max_tokens, pooling, normalized, document_prompt, query_prompt, format, bytes,
        length(hash) AS hash_length, loaded, problem
 FROM vector_embed.models WHERE name = 'all-MiniLM-L6-v2';
-SELECT pid > 0 AS pid, started_at < now() + '1 s' AS started_at, resident_bytes > 0 AS resident_bytes, threads > 0 AS threads,
-       connections > 0 AS connections, requests > 0 AS requests, texts >= batches AS texts, padded_tokens >= tokens AS tokens,
+SELECT pid > 0 AS pid, started_at < now() + '1 s' AS started_at, resident_bytes > cache_bytes AS resident_bytes,
+       cache_bytes > 0 AS cache_bytes, threads > 0 AS threads, connections > 0 AS connections, requests > 0 AS requests,
+       texts >= batches AS texts, cache_hits > 0 AS cache_hits, padded_tokens >= tokens AS tokens,
        compute_time > 0 AS compute_time
 FROM vector_embed.stat_engine;
 DROP TABLE thoughts, long_texts, generated;

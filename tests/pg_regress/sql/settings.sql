@@ -12,8 +12,9 @@ SELECT vector_dims(embed('hello'));
 
 -- Overlong texts are cut and warned of once in a statement, or refused.
 SELECT count(embed(repeat('word ', 300) || i)) FROM generate_series(1, 3) i;
+SELECT count(embed(repeat('word ', 300) || i)) FROM generate_series(1, 3) i;  -- from the cache
 SET vector_embed.overlong_text = error;
-SELECT embed(repeat('word ', 300));
+SELECT embed(repeat('word ', 300) || 1);
 \echo :SQLSTATE
 SELECT embed(ARRAY['short', NULL, repeat('word ', 300)]);
 \echo :SQLSTATE
@@ -26,9 +27,11 @@ RESET vector_embed.overlong_text;
 SET vector_embed.threads = 1;
 \echo :SQLSTATE
 SET vector_embed.batch_tokens = 64;
+SET vector_embed.cache_size = '1MB';
 SET vector_embed.model_path = '/tmp';
 SET vector_embed.no_such_setting = 1;
 \echo :SQLSTATE
+SHOW vector_embed.cache_size;
 
 -- They take effect by a reload; the sessions notice nothing but another engine.
 SELECT pid AS old_pid, threads AS old_threads FROM vector_embed.stat_engine \gset

@@ -48,6 +48,9 @@ enum Command {
         /// Padded tokens of one batch
         #[arg(long)]
         batch_tokens: usize,
+        /// Kilobytes of vectors kept for texts that come again
+        #[arg(long, value_name = "KB", default_value_t = 32 << 10)]
+        cache_size: usize,
         /// How often an engine was started before
         #[arg(long, default_value_t = 0)]
         restarts: u64,
@@ -106,9 +109,11 @@ pub fn run(decorate: Decorate) -> ExitCode {
 
 fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
     match command {
-        Command::Serve { directory, places, threads, batch_tokens, restarts } => {
+        Command::Serve { directory, places, threads, batch_tokens, cache_size, restarts } => {
             let (models, runtime) = (places.models()?, places.runtime()?);
-            let options = serve::Options { directory, models, runtime, threads, batch_tokens, restarts };
+            let cache_bytes = cache_size.saturating_mul(1024);
+            let options =
+                serve::Options { directory, models, runtime, threads, batch_tokens, cache_bytes, restarts };
             serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),

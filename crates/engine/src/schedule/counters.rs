@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Counter {
     /// Requests to embed, received.
     Requests,
-    /// Texts embedded.
+    /// Texts that the model computed.
     Texts,
+    /// Texts whose vectors were in the cache.
+    CacheHits,
     /// Batches computed.
     Batches,
     /// Tokens computed.
@@ -27,7 +29,7 @@ pub enum Counter {
 
 /// The counters; any thread may add to them.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; 9]);
+pub struct Counters([AtomicU64; 10]);
 
 impl Counters {
     /// Adds to a counter.

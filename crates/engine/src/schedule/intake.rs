@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use vector_embed_protocol::{Overlong, Purpose, Reply, VectorsFrame};
+use vector_embed_protocol::{Overlong, Reply, VectorsFrame};
 
+use super::cache::{Cached, Key};
 use super::job::{Job, Pending, Question};
 use super::ready::Item;
 use super::{Counter, ReadyState, Scheduler};
@@ -45,8 +46,25 @@ struct Task {
 enum Progress {
     New,
     Counting { model: Arc<LoadedModel>, counts: Vec<u32>, offset: usize },
-    Tokenizing { model: Arc<LoadedModel>, items: Vec<Item>, truncated: usize },
+    Tokenizing(Tokenizing),
     Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: u32 },
+}
+
+/// A request to embed on its way to the runner.
+struct Tokenizing {
+    model: Arc<LoadedModel>,
+    /// Texts that have to be computed.
+    items: Vec<Item>,
+    /// Vectors of the other texts, which were in the cache, and their positions.
+    found: Vec<(usize, Arc<[f32]>)>,
+    truncated: usize,
+}
+
+/// Whether a text's vector is in the cache.
+enum Lookup {
+    Hit(Cached),
+    /// Not, but its vector is to be kept by this key, if by any.
+    Miss(Option<Key>),
 }
 
 /// A request's failure and the text at fault.
@@ -94,7 +112,7 @@ impl Intake {
 }
 
 impl Scheduler {
-    /// Tokenizes a request of one short text in the caller's thread; gives back any other.
+    /// Takes a request of one short text on in the caller's thread; gives back any other.
     pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
         let Question::Embed { isolated: false, .. } = job.question else { return Some(job) };
         let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
@@ -105,7 +123,7 @@ impl Scheduler {
         if text.len() > SHORT_TEXT_BYTES || job.expected_hash.as_ref().is_some_and(unsure) {
             return Some(job);
         }
-        let progress = Progress::Tokenizing { model, items: Vec::new(), truncated: 0 };
+        let progress = Progress::Tokenizing(Tokenizing::new(model));
         self.advance(Task { job, next: 0, progress });
         None
     }
@@ -158,19 +176,16 @@ impl Scheduler {
                 *offset = if end == job.texts[*next].len() { 0 } else { end };
                 *next += usize::from(*offset == 0);
             }
-            Progress::Tokenizing { model, items, truncated } => {
+            Progress::Tokenizing(tokenizing) => {
                 let mut bytes = 0;
                 while *next < job.texts.len() && bytes < STEP_BYTES {
-                    let tokens = self.tokenize(job, model, *next)?;
-                    *truncated += usize::from(tokens.truncated());
-                    items.push(Item { position: *next, ids: tokens.ids });
+                    self.find_or_tokenize(job, tokenizing, *next)?;
                     bytes += job.texts[*next].len();
                     *next += 1;
                 }
             }
             Progress::Isolated { model, vectors, truncated } => {
-                let tokens = self.compute_isolated(job, model, vectors, *next)?;
-                *truncated += u32::from(tokens.truncated());
+                *truncated += u32::from(self.find_or_compute_isolated(job, model, vectors, *next)?);
                 *next += 1;
             }
         }
@@ -189,10 +204,7 @@ impl Scheduler {
                 let vectors = VectorsFrame::new(job.id, model.dimensions, job.texts.len(), 0);
                 Progress::Isolated { model, vectors, truncated: 0 }
             }
-            Question::Embed { .. } => {
-                let items = Vec::with_capacity(job.texts.len());
-                Progress::Tokenizing { model, items, truncated: 0 }
-            }
+            Question::Embed { .. } => Progress::Tokenizing(Tokenizing::new(model)),
         })
     }
 
@@ -206,10 +218,13 @@ impl Scheduler {
                 Reply::TokenCounts { id: job.id, counts }.append(&mut frame);
                 job.caller.send(frame, Some(job.held));
             }
-            Progress::Tokenizing { model, items, truncated } => {
+            Progress::Tokenizing(Tokenizing { model, items, found, truncated }) => {
                 self.counters.add(Counter::Truncated, truncated);
-                let pending = Arc::new(Pending::new(job, model, truncated));
-                self.lock_ready().queue.push(pending, items);
+                let pending = Pending::new(job, model, truncated, found);
+                if items.is_empty() {
+                    return pending.send_found();
+                }
+                self.lock_ready().queue.push(Arc::new(pending), items);
                 self.ready_changed.notify_all();
             }
             Progress::Isolated { mut vectors, truncated, .. } => {
@@ -220,15 +235,45 @@ impl Scheduler {
         }
     }
 
-    fn tokenize(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Tokens, Failed> {
+    fn find_or_tokenize(&self, job: &Job, to: &mut Tokenizing, position: usize) -> Result<(), Failed> {
+        match self.look_up(job, &to.model, position)? {
+            Lookup::Hit(Cached { vector, truncated }) => {
+                to.truncated += usize::from(truncated);
+                to.found.push((position, vector));
+            }
+            Lookup::Miss(key) => {
+                let tokens = self.tokenize(job, &to.model, position)?;
+                let truncated = tokens.truncated();
+                to.truncated += usize::from(truncated);
+                to.items.push(Item { position, ids: tokens.ids, truncated, key });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks in the cache for a text's vector. A text that crashed the engine is refused before.
+    fn look_up(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Lookup, Failed> {
         let text = &*job.texts[position];
         if self.suspects.refuses(text) {
             return Err((Error::Refused, Some(position)));
         }
-        let (purpose, overlong) = match job.question {
-            Question::Embed { purpose, overlong, .. } => (purpose, overlong),
-            Question::TokenCount => (Purpose::Document, Overlong::Truncate),
+        let (purpose, overlong) = job.question.manner();
+        let Some(key) = self.cache.key(model.generation, purpose, text) else {
+            return Ok(Lookup::Miss(None));
         };
+        Ok(match self.cache.get(&key) {
+            // One that was cut is tokenized again, to be refused with all that is said then.
+            Some(cached) if !(cached.truncated && overlong == Overlong::Refuse) => {
+                self.counters.add(Counter::CacheHits, 1);
+                Lookup::Hit(cached)
+            }
+            _ => Lookup::Miss(Some(key)),
+        })
+    }
+
+    fn tokenize(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Tokens, Failed> {
+        let text = &*job.texts[position];
+        let (purpose, overlong) = job.question.manner();
         let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose))?;
         if tokens.truncated() && overlong == Overlong::Refuse {
             let limit = model.tokenizer.max_tokens();
@@ -237,15 +282,22 @@ impl Scheduler {
         Ok(tokens)
     }
 
-    /// Computes one text while nothing else is computed, and tells the caller before and after: if the engine
-    /// dies in between, the caller knows why.
-    fn compute_isolated(
+    /// Finds the vector of a text in the cache, or computes it while nothing else is computed, and tells the caller
+    /// before and after: if the engine dies in between, the caller knows why. Returns whether the text was cut.
+    fn find_or_compute_isolated(
         &self,
         job: &Job,
         model: &LoadedModel,
         vectors: &mut VectorsFrame,
         position: usize,
-    ) -> Result<Tokens, Failed> {
+    ) -> Result<bool, Failed> {
+        let key = match self.look_up(job, model, position)? {
+            Lookup::Hit(cached) => {
+                vectors.set(position, &cached.vector);
+                return Ok(cached.truncated);
+            }
+            Lookup::Miss(key) => key,
+        };
         let _quiet = self.hold_runner();
         let (id, number) = (job.id, position as u32);
         let mut frame = Vec::new();
@@ -256,11 +308,14 @@ impl Scheduler {
         let mut vector = Vec::with_capacity(model.dimensions);
         guarded(position, || self.compute(model, std::iter::once(&*tokens.ids), &mut vector))?;
         drop(watch);
+        if let Some(key) = key {
+            self.cache.insert(key, &vector, tokens.truncated());
+        }
         vectors.set(position, &vector);
         let mut frame = Vec::new();
         Reply::Finished { id, position: number }.append(&mut frame);
         job.caller.send_now(frame);
-        Ok(tokens)
+        Ok(tokens.truncated())
     }
 
     /// Keeps the runner from computing until the guard is dropped. Between two holds the runner gets its turn.
@@ -276,6 +331,12 @@ impl Scheduler {
         ready.owes_turn = true;
         drop(wait(ready, |state| state.running));
         Hold(self)
+    }
+}
+
+impl Tokenizing {
+    fn new(model: Arc<LoadedModel>) -> Self {
+        Self { model, items: Vec::new(), found: Vec::new(), truncated: 0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests on their way through the engine.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use vector_embed_protocol::{Overlong, Purpose, Reply, VectorsFrame};
 
@@ -41,6 +41,16 @@ pub enum Question {
     },
     /// Their numbers of tokens.
     TokenCount,
+}
+
+impl Question {
+    /// How texts are tokenized for it.
+    pub(super) fn manner(self) -> (Purpose, Overlong) {
+        match self {
+            Self::Embed { purpose, overlong, .. } => (purpose, overlong),
+            Self::TokenCount => (Purpose::Document, Overlong::Truncate),
+        }
+    }
 }
 
 /// A request.
@@ -84,15 +94,24 @@ pub(super) struct Pending {
 struct PendingState {
     /// Made with the first vector: what only waits takes no memory for its answer.
     frame: Option<VectorsFrame>,
+    /// Vectors of the cache and their positions, until there is a frame to put them into.
+    found: Vec<(usize, Arc<[f32]>)>,
     /// `None` once the request has been answered.
     held: Option<Held>,
     missing: usize,
 }
 
 impl Pending {
-    pub(super) fn new(job: Job, model: Arc<LoadedModel>, truncated: usize) -> Self {
+    /// A request for which `found` was in the cache.
+    pub(super) fn new(
+        job: Job,
+        model: Arc<LoadedModel>,
+        truncated: usize,
+        found: Vec<(usize, Arc<[f32]>)>,
+    ) -> Self {
         let count = job.texts.len();
-        let state = Mutex::new(PendingState { frame: None, held: Some(job.held), missing: count });
+        let missing = count - found.len();
+        let state = Mutex::new(PendingState { frame: None, found, held: Some(job.held), missing });
         Self { caller: job.caller, model, id: job.id, count, truncated: truncated as u32, state }
     }
 
@@ -102,9 +121,28 @@ impl Pending {
         if state.held.is_none() {
             return;
         }
-        let new = || VectorsFrame::new(self.id, self.model.dimensions, self.count, self.truncated);
-        state.frame.get_or_insert_with(new).set(position, vector);
+        self.frame(&mut state).set(position, vector);
         state.missing -= 1;
+        self.send_if_complete(state);
+    }
+
+    /// Sends the answer if all of its vectors were in the cache.
+    pub(super) fn send_found(&self) {
+        let mut state = self.lock();
+        self.frame(&mut state);
+        self.send_if_complete(state);
+    }
+
+    fn frame<'s>(&self, state: &'s mut PendingState) -> &'s mut VectorsFrame {
+        let PendingState { frame, found, .. } = state;
+        frame.get_or_insert_with(|| {
+            let mut frame = VectorsFrame::new(self.id, self.model.dimensions, self.count, self.truncated);
+            found.drain(..).for_each(|(position, vector)| frame.set(position, &vector));
+            frame
+        })
+    }
+
+    fn send_if_complete(&self, mut state: MutexGuard<'_, PendingState>) {
         if state.missing == 0
             && let Some(frame) = state.frame.take()
         {
@@ -132,7 +170,7 @@ impl Pending {
         true
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, PendingState> {
+    fn lock(&self) -> MutexGuard<'_, PendingState> {
         self.state.lock().expect("no thread panics while it holds a request")
     }
 }

@@ -6,11 +6,15 @@
 //!            └───── one short text ──────────────┘
 //! ```
 //!
+//! Before a text is tokenized its vector is looked for in the cache, which the runner thread fills. A request whose
+//! vectors are all there is answered at once.
+//!
 //! One short text is tokenized by the connection's own thread: that takes less time than waking another, and it
 //! does not wait behind the tokenizing of bulk work.
 //!
 //! No lock is held while a text is tokenized or a batch is computed.
 
+mod cache;
 mod counters;
 mod intake;
 mod job;
@@ -31,6 +35,7 @@ pub use counters::{Counter, Counters};
 pub use job::{Caller, Held, Job, Question};
 pub use models::ModelStore;
 
+use cache::VectorCache;
 use intake::Intake;
 use job::Pending;
 use ready::Ready;
@@ -49,6 +54,7 @@ pub struct Scheduler {
     ready: Mutex<ReadyState>,
     ready_changed: Condvar,
     models: ModelStore,
+    cache: VectorCache,
     counters: Counters,
     suspects: Suspects,
     watchdog: Watchdog,
@@ -66,9 +72,15 @@ struct ReadyState {
 }
 
 impl Scheduler {
-    /// Starts the two threads. `batch_tokens` bounds a batch's padded size, a single text apart; `directory` is
-    /// where the engine remembers texts that crashed it.
-    pub fn start(models: ModelStore, batch_tokens: usize, directory: &Path) -> std::io::Result<Arc<Self>> {
+    /// Starts the two threads. `batch_tokens` bounds a batch's padded size, a single text apart; `cache_bytes` the
+    /// vectors that are kept for texts that come again; `directory` is where the engine remembers texts that
+    /// crashed it.
+    pub fn start(
+        models: ModelStore,
+        batch_tokens: usize,
+        cache_bytes: usize,
+        directory: &Path,
+    ) -> std::io::Result<Arc<Self>> {
         let scheduler = Arc::new(Self {
             intake: Intake::default(),
             ready: Mutex::new(ReadyState {
@@ -79,6 +91,7 @@ impl Scheduler {
             }),
             ready_changed: Condvar::new(),
             models,
+            cache: VectorCache::new(cache_bytes),
             counters: Counters::default(),
             suspects: Suspects::open(directory),
             watchdog: Watchdog::default(),
@@ -120,6 +133,11 @@ impl Scheduler {
     /// The models.
     pub fn models(&self) -> &ModelStore {
         &self.models
+    }
+
+    /// Bytes that the cache of vectors takes.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
     /// Texts that wait to be computed.

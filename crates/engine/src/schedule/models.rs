@@ -21,7 +21,7 @@ const READS: usize = 5;
 /// Loads models when they are first asked for, and anew when their files were replaced.
 pub struct ModelStore {
     catalog: Catalog,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     decorate: Decorate,
     loaded: Mutex<HashMap<String, Loaded>>,
     /// The last revision seen in each directory: it may know its hash.
@@ -35,7 +35,7 @@ struct Loaded {
 
 impl ModelStore {
     /// A store of the models in `catalog`.
-    pub fn new(catalog: Catalog, runtime: Runtime, decorate: Decorate) -> Self {
+    pub fn new(catalog: Catalog, runtime: Arc<Runtime>, decorate: Decorate) -> Self {
         Self { catalog, runtime, decorate, loaded: Mutex::default(), revisions: Mutex::default() }
     }
 

@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use super::cache::Key;
+
 /// A request, as far as the order of work depends on it.
 pub(super) trait Request: Clone {
     /// The caller it belongs to.
@@ -27,6 +29,10 @@ pub(super) struct Item {
     pub(super) position: usize,
     /// Its token ids.
     pub(super) ids: Box<[u32]>,
+    /// Whether it was cut to the model's limit.
+    pub(super) truncated: bool,
+    /// Where its vector is kept, if it is.
+    pub(super) key: Option<Key>,
 }
 
 /// Texts that wait to be computed.
@@ -219,7 +225,12 @@ mod tests {
         lengths
             .iter()
             .enumerate()
-            .map(|(position, length)| Item { position, ids: vec![1; *length].into() })
+            .map(|(position, length)| Item {
+                position,
+                ids: vec![1; *length].into(),
+                truncated: false,
+                key: None,
+            })
             .collect()
     }
 

@@ -47,6 +47,10 @@ impl Scheduler {
         match guarded(0, || self.compute(model, rows, vectors)) {
             Ok(()) => {
                 for ((pending, item), vector) in items.iter().zip(vectors.chunks_exact(model.dimensions)) {
+                    // Kept first: who has the answer may ask again at once.
+                    if let Some(key) = &item.key {
+                        self.cache.insert(key.clone(), vector, item.truncated);
+                    }
                     pending.store(item.position, vector);
                 }
             }

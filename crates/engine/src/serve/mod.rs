@@ -46,6 +46,8 @@ pub struct Options {
     pub threads: usize,
     /// Padded tokens of one batch.
     pub batch_tokens: usize,
+    /// Bytes of vectors that are kept for texts that come again.
+    pub cache_bytes: usize,
     /// How often the supervisor has started an engine after its first.
     pub restarts: u64,
 }
@@ -66,10 +68,10 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
     raise_oom_score();
     raise_descriptor_limit();
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let runtime = Runtime::new(&options.runtime, options.threads);
+    let runtime = Arc::new(Runtime::new(&options.runtime, options.threads));
     let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate);
     let engine = Arc::new(Engine {
-        scheduler: Scheduler::start(models, options.batch_tokens, &options.directory)?,
+        scheduler: Scheduler::start(models, options.batch_tokens, options.cache_bytes, &options.directory)?,
         credits: Arc::new(Semaphore::new(QUEUE_CREDITS)),
         executable: Executable::current()?,
         stop: Notify::new(),

@@ -1,37 +1,15 @@
 //! Model directories: what is read, what is refused, and under which name and hash.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use crate::support::{golden, runtime};
+use crate::support::{Copy, runtime};
 use vector_embed_engine::compute::load;
 use vector_embed_engine::error::Error;
 use vector_embed_engine::model::{
     AddError, Added, Catalog, ModelDir, ModelSettings, Pooling, Weights, add, model_hash,
 };
 
-/// A copy of a fixture model, free to be damaged, in a catalog of its own.
-struct Copy {
-    root: tempfile::TempDir,
-}
-
 impl Copy {
-    fn of(fixture: &str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        copy(&golden().join("models").join(fixture), &root.path().join("model"));
-        Self { root }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.root.path().join("model").join(file)
-    }
-
-    fn replace(&self, file: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(file)).unwrap();
-        assert!(text.contains(from), "{file} has no {from}");
-        fs::write(self.path(file), text.replace(from, to)).unwrap();
-    }
-
     fn settings(&self) -> ModelSettings {
         ModelSettings::read(&ModelDir::new(self.path(""))).unwrap()
     }
@@ -51,19 +29,6 @@ impl Copy {
                 );
                 format!("{}: {}", failure.message, failure.detail)
             }
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            fs::copy(entry.path(), target).map(drop).unwrap()
         }
     }
 }

@@ -3,4 +3,6 @@
 mod command_line;
 mod directories;
 mod golden;
+mod requests;
+mod store;
 mod support;

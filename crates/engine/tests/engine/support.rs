@@ -1,6 +1,8 @@
 //! What the engine's tests share: where the real parts are, and comparing vectors.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use vector_embed_engine::compute::{LoadedModel, Runtime, load};
@@ -20,9 +22,9 @@ pub(crate) fn golden() -> PathBuf {
 }
 
 /// The real ONNX Runtime, one for each test program.
-pub(crate) fn runtime() -> &'static Runtime {
-    static RUNTIME: std::sync::OnceLock<Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new(place("VECTOR_EMBED_TEST_RUNTIME"), 2))
+pub(crate) fn runtime() -> &'static Arc<Runtime> {
+    static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
+    RUNTIME.get_or_init(|| Arc::new(Runtime::new(place("VECTOR_EMBED_TEST_RUNTIME"), 2)))
 }
 
 /// A model under `root`.
@@ -57,4 +59,40 @@ pub(crate) fn texts() -> Vec<String> {
 pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// A copy of a fixture model, free to be damaged, in a catalog of its own.
+pub(crate) struct Copy {
+    pub(crate) root: tempfile::TempDir,
+}
+
+impl Copy {
+    pub(crate) fn of(fixture: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        copy(&golden().join("models").join(fixture), &root.path().join("model"));
+        Self { root }
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.root.path().join("model").join(file)
+    }
+
+    pub(crate) fn replace(&self, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(self.path(file), text.replace(from, to)).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).map(drop).unwrap()
+        }
+    }
 }
