@@ -13,6 +13,7 @@ mod models;
 mod planning;
 mod poison;
 mod rules;
+mod rust_client;
 mod standby;
 mod starting;
 mod stopping;
