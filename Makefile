@@ -10,16 +10,17 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e lint \
-        installcheck bench golden clean
+.PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e check-clients \
+        lint installcheck bench golden clean
 
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:	## install what is missing: Debian packages (root only), ONNX Runtime, the model, pgvector's source
-	@scripts/setup
+setup:	## install what is missing: Debian packages (root only), ONNX Runtime, the model, pgvector, clients to test
+	@scripts/setup clients
 
-build: setup	## compile the extension and the engine (release)
+build:	## compile the extension and the engine (release)
+	@scripts/setup
 	@scripts/build
 
 install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONNX Runtime, model (DESTDIR)
@@ -34,10 +35,11 @@ check:	## everything that must pass; what CI runs
 	@scripts/check
 
 # One phase of check, with the preparations it needs.
-check-lint check-unit check-install check-sql check-e2e:
+check-lint check-unit check-install check-sql check-e2e check-clients:
 	@scripts/check $(@:check-%=%)
 
-lint: setup	## cargo fmt --check and clippy, warnings denied
+lint:	## cargo fmt --check and clippy, warnings denied
+	@scripts/setup
 	@scripts/lint
 
 installcheck:	## SQL regression tests against the running, installed server (PG_CONFIG, PGHOST, PGPORT, PGUSER)

@@ -77,6 +77,12 @@ find_python() {
 	return 1
 }
 
+# Debian's pgbouncer: the installed one, or the one that scripts/download unpacked.
+find_pgbouncer() {
+	PATH=$PATH:/usr/sbin command -v pgbouncer && return
+	[ -x "$cache/pgbouncer/usr/sbin/pgbouncer" ] && say "$cache/pgbouncer/usr/sbin/pgbouncer"
+}
+
 # /var/tmp is everybody's: a folder that somebody else made there beforehand is not to be trusted with
 # programs that root runs.
 own_directory() {

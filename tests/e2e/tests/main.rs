@@ -14,6 +14,7 @@ mod models;
 mod planning;
 mod poison;
 mod rules;
+mod rust_client;
 mod standby;
 mod starting;
 mod stopping;
