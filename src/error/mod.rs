@@ -60,6 +60,8 @@ pub(crate) enum Error {
 pub(crate) enum Place {
     /// An element of an array, from 0.
     Element(usize),
+    /// A row that a plan reads, from 1.
+    Input(u64),
     /// A row, by its key if that may be told.
     Row(Option<String>),
 }
@@ -71,6 +73,7 @@ impl Place {
             Self::Element(position) => {
                 format!("The text at fault is element number {} of the array.", position + 1)
             }
+            Self::Input(row) => format!("The text at fault is in row {row} of the input."),
             Self::Row(Some(key)) => format!("The text at fault is that of the row with key {key}."),
             Self::Row(None) => String::new(),
         }

@@ -19,6 +19,9 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::hook;
+use super::nodes::{items, node};
+
 /// Support function of `embed` and `embed_query`; answers `SupportRequestSimplify`.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -30,6 +33,7 @@ pub(crate) unsafe extern "C-unwind" fn vector_embed_support(
         let request: *mut pg_sys::Node = (*(*fcinfo).args.as_ptr()).value.cast_mut_ptr();
         let answer = match (*request).type_ {
             pg_sys::NodeTag::T_SupportRequestSimplify => {
+                hook::note_call();
                 let request = request.cast::<pg_sys::SupportRequestSimplify>();
                 simplify((*request).root, (*request).fcall)
             }
@@ -224,28 +228,4 @@ unsafe fn scalar_subquery(call: *mut pg_sys::FuncExpr) -> *mut pg_sys::SubLink {
         (*subquery).location = -1;
         subquery
     }
-}
-
-/// A new node, all zero but for its tag.
-///
-/// # Safety
-///
-/// `T` must be the node that `tag` names.
-unsafe fn node<T>(tag: pg_sys::NodeTag) -> *mut T {
-    // SAFETY: palloc0 gives zeroed memory of the node's size, and every node begins with its tag.
-    unsafe {
-        let node = pg_sys::palloc0(size_of::<T>()).cast::<pg_sys::Node>();
-        (*node).type_ = tag;
-        node.cast()
-    }
-}
-
-/// The pointers in a list.
-///
-/// # Safety
-///
-/// `list` must be NULL or a list of pointers to `T`.
-unsafe fn items<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    // SAFETY: list_nth is called within the list's length.
-    unsafe { (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i).cast()).collect() }
 }

@@ -1,0 +1,138 @@
+//! `INSERT … VALUES (1, embed('a')), (2, embed('b')), …`: the cells get the arguments, the calls go above.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, Node, NodeTag::*};
+use pgrx::prelude::*;
+
+use super::lift::is_transparent;
+use crate::planner::function::signature;
+use crate::planner::nodes::{column, copy, items, mutate, tag};
+
+/// A column of a VALUES list whose cells held a call each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opened {
+    relation: i32,
+    column: i16,
+    /// What a cell held, with a reference to the column in place of the call's first argument.
+    pub(super) call: *mut Node,
+}
+
+impl Opened {
+    /// # Safety
+    ///
+    /// `var` must be one.
+    pub(super) unsafe fn is_column(&self, var: *mut pg_sys::Var) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { (*var).varno as i32 == self.relation && (*var).varattno == self.column }
+    }
+}
+
+/// A cell whose call is looked for.
+struct Cell {
+    relation: i32,
+    column: i16,
+    calls: Vec<*mut pg_sys::FuncExpr>,
+}
+
+/// Opens the columns that hold calls, alike in all rows but for the text.
+///
+/// # Safety
+///
+/// `plan` must be a plan that may be changed.
+pub(super) unsafe fn open(plan: *mut pg_sys::Plan) -> Vec<Opened> {
+    // SAFETY: a VALUES scan holds rows of equally many expressions.
+    unsafe {
+        if tag(plan.cast()) != T_ValuesScan || !(*plan).qual.is_null() {
+            return Vec::new();
+        }
+        let scan = plan.cast::<pg_sys::ValuesScan>();
+        let rows = items::<pg_sys::List>((*scan).values_lists);
+        let Some(first) = rows.first().filter(|_| rows.len() > 1) else { return Vec::new() };
+        let relation = (*scan).scan.scanrelid as i32;
+        (1..=pg_sys::list_length(*first))
+            .filter(|number| is_read_plainly((*plan).targetlist, relation, *number as i16))
+            .filter_map(|number| open_column(&rows, relation, number as i16))
+            .collect()
+    }
+}
+
+unsafe fn open_column(rows: &[*mut pg_sys::List], relation: i32, number: i16) -> Option<Opened> {
+    // SAFETY: every row has a cell in this column, and a call at least one argument.
+    unsafe {
+        let mut common: *mut Node = null_mut();
+        let mut arguments = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut cell = Cell { relation, column: number, calls: Vec::new() };
+            let content: *mut Node = pg_sys::list_nth(*row, i32::from(number) - 1).cast();
+            let opened = open_cell(content, (&raw mut cell).cast());
+            let [call] = cell.calls.as_slice() else { return None };
+            // equal() looks at neither places in the source nor how a cast was written.
+            if !common.is_null() && !pg_sys::equal(common.cast(), opened.cast()) {
+                return None;
+            }
+            common = opened;
+            arguments.push(pg_sys::list_nth((**call).args, 0));
+        }
+        for (row, argument) in rows.iter().zip(arguments) {
+            (*(**row).elements.add(number as usize - 1)).ptr_value = argument;
+        }
+        Some(Opened { relation, column: number, call: common })
+    }
+}
+
+/// Gives a cell's parts with a reference in place of a call's first argument. The context is a [`Cell`].
+#[pg_guard]
+unsafe extern "C-unwind" fn open_cell(expression: *mut Node, context: *mut c_void) -> *mut Node {
+    // SAFETY: called with an expression or NULL, and the context given above.
+    unsafe {
+        if expression.is_null() {
+            return expression;
+        }
+        let cell = &mut *context.cast::<Cell>();
+        if tag(expression) == T_FuncExpr
+            && signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some()
+        {
+            let call = expression.cast::<pg_sys::FuncExpr>();
+            cell.calls.push(call);
+            let opened = copy(call);
+            (*opened).location = -1;
+            let argument: *mut Node = pg_sys::list_nth((*call).args, 0).cast();
+            let reference = column(cell.relation, cell.column as usize, argument);
+            (*(*(*opened).args).elements).ptr_value = reference.cast();
+            return opened.cast();
+        }
+        if !is_transparent(expression) {
+            return copy(expression);
+        }
+        mutate(expression, open_cell, context)
+    }
+}
+
+/// Whether a column is read as it is or not at all: an expression over it would be computed below the call.
+unsafe fn is_read_plainly(targets: *mut pg_sys::List, relation: i32, number: i16) -> bool {
+    let mut opened = Opened { relation, column: number, call: null_mut() };
+    // SAFETY: target lists hold target entries.
+    unsafe {
+        items::<pg_sys::TargetEntry>(targets).into_iter().all(|target| {
+            let expression: *mut Node = (*target).expr.cast();
+            tag(expression) == T_Var || !reads(expression, (&raw mut opened).cast())
+        })
+    }
+}
+
+/// Walks an expression for the column that the context, an [`Opened`], names.
+#[pg_guard]
+unsafe extern "C-unwind" fn reads(expression: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: called with an expression or NULL, and the context given above.
+    unsafe {
+        if expression.is_null() {
+            return false;
+        }
+        if tag(expression) == T_Var {
+            return (*context.cast::<Opened>()).is_column(expression.cast());
+        }
+        pg_sys::expression_tree_walker(expression, Some(reads), context)
+    }
+}
