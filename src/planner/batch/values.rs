@@ -66,6 +66,12 @@ unsafe fn open_column(rows: &[*mut pg_sys::List], relation: i32, number: i16) ->
         for row in rows {
             let mut cell = Cell { relation, column: number, calls: Vec::new() };
             let content: *mut Node = pg_sys::list_nth(*row, i32::from(number) - 1).cast();
+            // What a call of NULL has become.
+            if tag(content) == T_Const && (*content.cast::<pg_sys::Const>()).constisnull {
+                arguments
+                    .push(pg_sys::makeNullConst(pg_sys::TEXTOID, -1, pg_sys::DEFAULT_COLLATION_OID).cast());
+                continue;
+            }
             let opened = open_cell(content, (&raw mut cell).cast());
             let [call] = cell.calls.as_slice() else { return None };
             // equal() looks at neither places in the source nor how a cast was written.
@@ -74,6 +80,9 @@ unsafe fn open_column(rows: &[*mut pg_sys::List], relation: i32, number: i16) ->
             }
             common = opened;
             arguments.push(pg_sys::list_nth((**call).args, 0));
+        }
+        if common.is_null() {
+            return None;
         }
         for (row, argument) in rows.iter().zip(arguments) {
             (*(**row).elements.add(number as usize - 1)).ptr_value = argument;
