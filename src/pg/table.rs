@@ -282,7 +282,7 @@ impl Table {
                 return Err(self.unfit(TableFault::NoPrimaryKey));
             }
             let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let is_btree = (*(*index).rd_rel).relam == pg_sys::Oid::from(pg_sys::BTREE_AM_OID);
+            let is_btree = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID;
             let form = (*index).rd_index;
             let count = (*form).indnkeyatts as usize;
             let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);

@@ -4,8 +4,14 @@ use std::ffi::c_void;
 
 use pgrx::pg_sys::{self, Node, NodeTag};
 
-pub(super) const INDEX_VAR: i32 = pg_sys::INDEX_VAR as i32;
-pub(super) const OUTER_VAR: i32 = pg_sys::OUTER_VAR as i32;
+/// Numbers what a Var is of: an entry of the range table, or one of the constants below.
+#[cfg(feature = "pg14")]
+pub(super) type Relation = u32;
+#[cfg(not(feature = "pg14"))]
+pub(super) type Relation = i32;
+
+pub(super) const INDEX_VAR: Relation = pg_sys::INDEX_VAR;
+pub(super) const OUTER_VAR: Relation = pg_sys::OUTER_VAR;
 
 /// A callback that gives the node that takes another's place.
 pub(super) type Mutator = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> *mut Node;
@@ -82,12 +88,12 @@ pub(super) unsafe fn change_items<T>(list: *mut pg_sys::List, mut change: impl F
 /// # Safety
 ///
 /// `expression` must be an expression.
-pub(super) unsafe fn column(of: i32, number: usize, expression: *mut Node) -> *mut pg_sys::Var {
+pub(super) unsafe fn column(of: Relation, number: usize, expression: *mut Node) -> *mut pg_sys::Var {
     // SAFETY: the caller's promise.
     unsafe {
         let (kind, modifier) = (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
         let collation = pg_sys::exprCollation(expression);
-        pg_sys::makeVar(of as _, number as i16, kind, modifier, collation, 0)
+        pg_sys::makeVar(of, number as i16, kind, modifier, collation, 0)
     }
 }
 

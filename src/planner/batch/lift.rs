@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 use super::guard::{Arm, guarded};
 use super::values::Opened;
 use crate::planner::function::signature;
-use crate::planner::nodes::{INDEX_VAR, OUTER_VAR, column, copy, items, list, mutate, node, tag};
+use crate::planner::nodes::{INDEX_VAR, OUTER_VAR, Relation, column, copy, items, list, mutate, node, tag};
 
 /// What was taken out of a plan's expressions.
 #[derive(Default)]
@@ -148,7 +148,7 @@ impl Lift {
     }
 
     /// A reference to a call, which is computed once however often it occurs.
-    unsafe fn reference(&mut self, call: *mut pg_sys::FuncExpr, of: i32) -> *mut Node {
+    unsafe fn reference(&mut self, call: *mut pg_sys::FuncExpr, of: Relation) -> *mut Node {
         // SAFETY: compares expressions, and makes one of the call's type.
         unsafe {
             let known = self.calls.iter().position(|known| pg_sys::equal(known.cast(), call.cast()));

@@ -8,12 +8,12 @@ use pgrx::prelude::*;
 
 use super::lift::is_transparent;
 use crate::planner::function::signature;
-use crate::planner::nodes::{column, copy, items, mutate, tag};
+use crate::planner::nodes::{Relation, column, copy, items, mutate, tag};
 
 /// A column of a VALUES list whose cells held a call each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opened {
-    relation: i32,
+    relation: Relation,
     column: i16,
     /// What a cell held, with a reference to the column in place of the call's first argument.
     pub(super) call: *mut Node,
@@ -25,13 +25,13 @@ impl Opened {
     /// `var` must be one.
     pub(super) unsafe fn is_column(&self, var: *mut pg_sys::Var) -> bool {
         // SAFETY: the caller's promise.
-        unsafe { (*var).varno as i32 == self.relation && (*var).varattno == self.column }
+        unsafe { (*var).varno == self.relation && (*var).varattno == self.column }
     }
 }
 
 /// A cell whose call is looked for.
 struct Cell {
-    relation: i32,
+    relation: Relation,
     column: i16,
     calls: Vec<*mut pg_sys::FuncExpr>,
 }
@@ -50,7 +50,7 @@ pub(super) unsafe fn open(plan: *mut pg_sys::Plan) -> Vec<Opened> {
         let scan = plan.cast::<pg_sys::ValuesScan>();
         let rows = items::<pg_sys::List>((*scan).values_lists);
         let Some(first) = rows.first().filter(|_| rows.len() > 1) else { return Vec::new() };
-        let relation = (*scan).scan.scanrelid as i32;
+        let relation = (*scan).scan.scanrelid as Relation;
         (1..=pg_sys::list_length(*first))
             .filter(|number| is_read_plainly((*plan).targetlist, relation, *number as i16))
             .filter_map(|number| open_column(&rows, relation, number as i16))
@@ -58,7 +58,7 @@ pub(super) unsafe fn open(plan: *mut pg_sys::Plan) -> Vec<Opened> {
     }
 }
 
-unsafe fn open_column(rows: &[*mut pg_sys::List], relation: i32, number: i16) -> Option<Opened> {
+unsafe fn open_column(rows: &[*mut pg_sys::List], relation: Relation, number: i16) -> Option<Opened> {
     // SAFETY: every row has a cell in this column, and a call at least one argument.
     unsafe {
         let mut common: *mut Node = null_mut();
@@ -120,7 +120,7 @@ unsafe extern "C-unwind" fn open_cell(expression: *mut Node, context: *mut c_voi
 }
 
 /// Whether a column is read as it is or not at all: an expression over it would be computed below the call.
-unsafe fn is_read_plainly(targets: *mut pg_sys::List, relation: i32, number: i16) -> bool {
+unsafe fn is_read_plainly(targets: *mut pg_sys::List, relation: Relation, number: i16) -> bool {
     let mut opened = Opened { relation, column: number, call: null_mut() };
     // SAFETY: target lists hold target entries.
     unsafe {
