@@ -23,7 +23,8 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     for _ in 0..ROUNDS {
         client.batch_execute("TRUNCATE updated")?;
         client.execute(fill, &[texts])?;
-        client.batch_execute("VACUUM ANALYZE updated; CHECKPOINT")?;
+        client.batch_execute("VACUUM ANALYZE updated")?;
+        client.batch_execute("CHECKPOINT")?;
         pause();
         let (time, updated) = timed(|| client.execute("UPDATE updated SET embedding = embed(body)", &[]));
         updated?;
