@@ -180,6 +180,29 @@ END $$;
 RESET vector_embed.overlong_text;
 SELECT connections FROM vector_embed.stat_engine;
 
+-- Errors of others pass the node with all that they say.
+CREATE FUNCTION refuses(text) RETURNS text LANGUAGE plpgsql STABLE AS
+    'BEGIN RAISE check_violation USING MESSAGE = ''refused'', CONSTRAINT = ''taste''; END';
+CREATE FUNCTION refuses(vector) RETURNS vector LANGUAGE plpgsql STABLE AS
+    'BEGIN RAISE check_violation USING MESSAGE = ''refused'', CONSTRAINT = ''taste''; END';
+DO $$
+DECLARE name text; place text;
+BEGIN
+    PERFORM embed(refuses(title)) FROM docs;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS name = CONSTRAINT_NAME, place = PG_EXCEPTION_CONTEXT;
+    RAISE NOTICE '% at %', name, split_part(place, E'\n', 1);
+END $$;
+DO $$
+DECLARE name text; place text;
+BEGIN
+    PERFORM refuses(embed(title)) FROM docs;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS name = CONSTRAINT_NAME, place = PG_EXCEPTION_CONTEXT;
+    RAISE NOTICE '% at %', name, split_part(place, E'\n', 1);
+END $$;
+DROP FUNCTION refuses(text), refuses(vector);
+
 -- Who may not execute the function may not by way of a plan either.
 CREATE ROLE regress_embed_reader;
 GRANT SELECT ON docs TO regress_embed_reader;
