@@ -149,6 +149,7 @@ fn run(
 ) -> Result<(), Error> {
     let mut crashes = 0;
     while crashes < MAX_CRASHES {
+        let was_begun = begun.is_some();
         let mut connection = match begun.take() {
             Some(connection) => connection,
             None => connect(Start::IfNeeded)?.ok_or_else(gone)?,
@@ -160,6 +161,8 @@ fn run(
             }
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
+            // A connection that was left alone for long has been given up; if it was a crash, it will come again.
+            Err(Interrupted::EngineLost { computing: None }) if was_begun => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
                 return Err(Error::Crashed { place: Some(Place::Element(position)) });
             }

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
+use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -86,20 +87,29 @@ unsafe extern "C-unwind" fn see_plan(statement: *mut pg_sys::PlannedStmt) {
 unsafe extern "C-unwind" fn executor_start(description: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: called as an executor's start, and hands on what it was called with.
     unsafe {
-        if MISSED.get() && settings::batch_planning() {
-            see_missed(description, flags);
-        }
+        let copy = if MISSED.get() && settings::batch_planning() {
+            see_missed(description, flags)
+        } else {
+            null_mut()
+        };
         match NEXT_EXECUTOR_START {
             Some(next) => next(description, flags),
             None => unguarded::standard_executor_start(description, flags),
+        }
+        let state = (*description).estate;
+        if !copy.is_null() && !state.is_null() {
+            pg_sys::MemoryContextSetParent(copy, (*state).es_query_cxt);
         }
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn see_missed(description: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: called with a query that has not been started. The copy lives as long as the description, in its memory
-    // context.
+unsafe extern "C-unwind" fn see_missed(
+    description: *mut pg_sys::QueryDesc,
+    flags: c_int,
+) -> pg_sys::MemoryContext {
+    // SAFETY: called with a query that has not been started. The copy lives in memory of its own, which is let go with
+    // the query's.
     unsafe {
         let statement = (*description).plannedstmt;
         if flags as u32 & (pg_sys::EXEC_FLAG_BACKWARD | pg_sys::EXEC_FLAG_REWIND) == 0
@@ -108,13 +118,21 @@ unsafe extern "C-unwind" fn see_missed(description: *mut pg_sys::QueryDesc, flag
             && !is_of_cursor(statement)
             && batch::has_calls(statement)
         {
-            let context = pg_sys::GetMemoryChunkContext(description.cast());
-            let before = pg_sys::MemoryContextSwitchTo(context);
+            let memory = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"vector_embed plan".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let before = pg_sys::MemoryContextSwitchTo(memory);
             let statement = copy(statement);
             rewrite(statement);
             pg_sys::MemoryContextSwitchTo(before);
             (*description).plannedstmt = statement;
+            return memory;
         }
+        null_mut()
     }
 }
 

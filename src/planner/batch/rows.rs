@@ -15,8 +15,8 @@ use crate::pg::warning;
 
 /// Texts that make a batch: as many as the client sends in one request.
 pub(super) const BATCH_TEXTS: usize = 1024;
-/// Bytes of text that make one.
-const BATCH_TEXT_BYTES: usize = 1 << 20;
+/// Bytes of text that make one: what a socket takes at once, since nobody sends the rest while rows are given on.
+const BATCH_TEXT_BYTES: usize = 128 << 10;
 /// Rows that are read for one at most, also where few of them need a vector.
 const BATCH_ROWS: usize = 8 * BATCH_TEXTS;
 /// Bytes of rows that are read for one at most, a single larger row apart.
