@@ -19,6 +19,7 @@ use std::ptr::null_mut;
 use pgrx::pg_sys::{self, List, NodeTag::*, Plan, PlannedStmt};
 
 use self::lift::{Input, Lift, has_call};
+use super::function::{Signature, signature};
 use super::nodes::{INDEX_VAR, OUTER_VAR, change_items, column, items, list, node, tag};
 
 pub(super) use scan::register;
@@ -62,8 +63,7 @@ pub(super) unsafe fn has_calls(statement: *mut PlannedStmt) -> bool {
             if any_call((*plan).targetlist) || any_call((*plan).qual) {
                 return true;
             }
-            if tag(plan.cast()) == T_ValuesScan && any_call((*plan.cast::<pg_sys::ValuesScan>()).values_lists)
-            {
+            if values::holds_calls(plan) {
                 return true;
             }
             plans.extend(children(plan));
@@ -280,7 +280,12 @@ impl Rewriter {
                 pg_sys::makeTargetEntry((*call).cast(), number as i16, null_mut(), false)
             });
             (*scan).custom_scan_tlist = list(columns.chain(calls));
-            (*scan).custom_private = pg_sys::lappend_int(null_mut(), eager.into());
+            // What the node needs to know of the functions is what they were when the plan was made.
+            let signatures = lift.calls.iter().filter_map(|call| signature((**call).funcid));
+            (*scan).custom_private = [i32::from(eager)]
+                .into_iter()
+                .chain(signatures.map(Signature::to_number))
+                .fold(null_mut(), |list, number| pg_sys::lappend_int(list, number));
             scan
         }
     }

@@ -16,7 +16,7 @@ use super::rows::{BATCH_TEXTS, Batch, Took, named_model};
 use crate::error::{Error, OrRaise};
 use crate::pg::text::Text;
 use crate::pg::unguarded;
-use crate::planner::function::{Signature, check_execute, signature};
+use crate::planner::function::{Signature, check_execute};
 use crate::planner::nodes::{items, list, node};
 
 const NAME: &std::ffi::CStr = c"Embed Batch";
@@ -139,7 +139,8 @@ unsafe extern "C-unwind" fn begin(
         for target in &targets {
             let expression = (**target).expr;
             if (*expression).type_ == pg_sys::NodeTag::T_FuncExpr {
-                calls.push(begin_call(expression.cast(), plan_state));
+                let number = pg_sys::list_nth_int((*scan).custom_private, calls.len() as i32 + 1);
+                calls.push(begin_call(expression.cast(), Signature::from_number(number), plan_state));
             }
         }
         let eager = pg_sys::list_nth_int((*scan).custom_private, 0) != 0;
@@ -165,13 +166,14 @@ unsafe extern "C-unwind" fn begin(
 }
 
 /// Makes a call ready. The executor would have checked the privilege, had it made ready the function itself.
-unsafe fn begin_call(call: *mut pg_sys::FuncExpr, parent: *mut pg_sys::PlanState) -> Call {
+unsafe fn begin_call(
+    call: *mut pg_sys::FuncExpr,
+    signature: Signature,
+    parent: *mut pg_sys::PlanState,
+) -> Call {
     // SAFETY: the arguments are over the columns of the plan below.
     unsafe {
         check_execute((*call).funcid);
-        let Some(signature) = signature((*call).funcid) else {
-            Err(Error::Internal("a function was altered after its call was planned")).or_raise()
-        };
         let arguments = items::<pg_sys::Expr>((*call).args);
         let arguments =
             arguments.into_iter().map(|argument| pg_sys::ExecInitExpr(argument, parent)).collect();

@@ -50,6 +50,37 @@ struct Cell {
     calls: Vec<*mut pg_sys::FuncExpr>,
 }
 
+/// Whether one of the first two rows of a VALUES list holds a call, be it of constants.
+///
+/// # Safety
+///
+/// `plan` must be a plan.
+pub(super) unsafe fn holds_calls(plan: *mut pg_sys::Plan) -> bool {
+    // SAFETY: a VALUES scan holds rows of expressions.
+    unsafe {
+        if tag(plan.cast()) != T_ValuesScan {
+            return false;
+        }
+        let rows = (*plan.cast::<pg_sys::ValuesScan>()).values_lists;
+        pg_sys::list_length(rows) > 1
+            && [0, 1].into_iter().any(|row| is_in(pg_sys::list_nth(rows, row).cast(), null_mut()))
+    }
+}
+
+/// Walks an expression for a call. The context is not used.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_in(expression: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: called with an expression or NULL.
+    unsafe {
+        if expression.is_null() {
+            return false;
+        }
+        let is_call = tag(expression) == T_FuncExpr
+            && signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some();
+        is_call || pg_sys::expression_tree_walker(expression, Some(is_in), context)
+    }
+}
+
 /// Finds the columns that hold calls, alike in all rows but for the text.
 ///
 /// # Safety
