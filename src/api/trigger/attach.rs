@@ -65,6 +65,10 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
     detached().or_raise();
 }
 
+/// A column, its table's rows, and of these how many have a vector and how many lack one. The latter are not known
+/// where columns are not what they were.
+type Counted = (ServerText, i64, Option<i64>, Option<i64>);
+
 type Counts = TableIterator<
     'static,
     (
@@ -81,7 +85,7 @@ fn attachment_status(relation: pg_sys::Oid) -> Counts {
 }
 
 /// Counts the rows of all attachments of a table at once.
-fn count(relation: pg_sys::Oid) -> Result<Vec<(ServerText, i64, Option<i64>, Option<i64>)>, Error> {
+fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     let table = Table::open_to_read(relation)?;
     if table.kind() == Kind::Other {
         return Err(table.unfit(TableFault::Kind));
