@@ -162,6 +162,11 @@ impl Cluster {
         self.directory.join("data")
     }
 
+    /// Where the server listens, on port 5432.
+    pub fn socket_directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The directory where backends, supervisor and engine meet.
     pub fn runtime_directory(&self) -> PathBuf {
         self.data().join("base/pgsql_tmp_vector_embed")
