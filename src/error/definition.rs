@@ -40,6 +40,8 @@ pub(crate) enum TableFault {
     NoPrimaryKey,
     /// Its primary key is not one of equality.
     KeyWithoutEquality,
+    /// A trigger of its own changes the text whenever a vector is written back.
+    TextChanges,
 }
 
 /// Why a trigger cannot do its work.
@@ -165,6 +167,12 @@ impl TableFault {
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
             )
             .hint("Use embed_row, or attach with timing \"row\"."),
+            Self::TextChanges => Told::new(
+                PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+                format!("text in relation \"{table}\" changes whenever its vectors are stored"),
+            )
+            .detail("A trigger of the table's own changes the text at every UPDATE, that of the vectors included.")
+            .hint("Have it change the text only where it has to, or use embed_row or timing \"row\"."),
             Self::KeyWithoutEquality => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("primary key of relation \"{table}\" is not a B-tree"),

@@ -172,12 +172,13 @@ impl<'t> WriteBack<'t> {
         Some(format!("({})=({})", names.join(", "), values.join(", ")))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Writes the vectors, as the table's owner: who may insert need not be allowed to update. Foreign keys do the
     /// same with the rows that refer to others.
     pub(crate) fn run(self) -> Result<(), Error> {
-        if self.count == 0 {
-            return Ok(());
-        }
         let sql = self.update();
         let _owner = AsOwner::of(self.table);
         // SAFETY: the rows are of the descriptor, and both outlive the query.

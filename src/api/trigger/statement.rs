@@ -1,5 +1,8 @@
 //! `embed_statement`: the vectors of all rows of a statement are made in batches when it has stored them.
 
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::attachment::recorded_hash;
@@ -14,6 +17,14 @@ use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::vector::Vector;
 
 const FUNCTION: &str = "embed_statement";
+
+/// How often vectors are written back when a trigger of the table's own changes the text each time.
+const MOST_WRITE_BACKS: usize = 3;
+
+thread_local! {
+    /// Tables that vectors are being written back to.
+    static WRITING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Texts that are sent together. The engine is idle while their rows are noted and their vectors stored, which takes
 /// a hundredth of the time that it computes.
@@ -49,14 +60,19 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
+    let write_backs = WRITING.with_borrow(|tables| tables.iter().filter(|oid| **oid == table.oid()).count());
     let mut new_rows = new_rows;
     let mut batch = Batch::new(call, &table, &target)?;
     let mut scratch = Scratch::new();
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let text = scratch.within(|| {
-            let is_wanted =
-                old.map_or_else(|| !new.has_vector(target.embedding), |old| target.is_stale(old, new));
+            let is_wanted = match old {
+                None => !new.has_vector(target.embedding),
+                // The vector is ours, of the text before a trigger of the table's own changed it.
+                Some(old) if write_backs > 0 => target.text_differs(old, new),
+                Some(old) => target.is_stale(old, new),
+            };
             let text = is_wanted.then(|| target.text(new)).transpose()?;
             Ok(text.map(|text| text.map(|text| text.as_str().to_owned())))
         })?;
@@ -65,7 +81,31 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
             batch.add(new, text)?;
         }
     }
-    batch.finish()?.run()
+    let write_back = batch.finish()?;
+    if write_back.is_empty() {
+        return Ok(());
+    }
+    if write_backs == MOST_WRITE_BACKS {
+        return Err(table.unfit(TableFault::TextChanges));
+    }
+    let _writing = Writing::begin(&table);
+    write_back.run()
+}
+
+/// Notes that vectors are written back to a table, for the trigger that fires again.
+struct Writing;
+
+impl Writing {
+    fn begin(table: &Table) -> Self {
+        WRITING.with_borrow_mut(|tables| tables.push(table.oid()));
+        Self
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        WRITING.with_borrow_mut(Vec::pop);
+    }
 }
 
 /// Fails unless rows can be written back to a table of this kind.

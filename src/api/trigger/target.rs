@@ -69,7 +69,8 @@ impl Target {
             || (self.text_differs(old, new) && new.has_vector_of(old, self.embedding))
     }
 
-    fn text_differs(&self, old: Row<'_>, new: Row<'_>) -> bool {
+    /// Whether the texts of two rows differ.
+    pub(super) fn text_differs(&self, old: Row<'_>, new: Row<'_>) -> bool {
         let alike = self.sources.iter().all(|column| new.is_stored_alike(old, *column));
         !alike && self.bytes(old) != self.bytes(new)
     }

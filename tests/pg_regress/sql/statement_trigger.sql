@@ -69,8 +69,19 @@ CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM 
 CREATE TRIGGER forget AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION forget();
 INSERT INTO notes (id, body) VALUES (7, 'Gone at once.');
 SELECT count(*) FROM notes WHERE id = 7;
+DROP TRIGGER forget ON notes;
+-- One that changes the text at the write-back, too: its text is followed. At every write-back: that has no end.
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.body := upper(new.body); RETURN new; END';
+CREATE TRIGGER shout BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION shout();
+INSERT INTO notes (id, body) VALUES (8, 'Quiet.');
+SELECT body, is_of(embedding, body) FROM notes WHERE id = 8;
+CREATE OR REPLACE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.body := new.body || ''!''; RETURN new; END';
+INSERT INTO notes (id, body) VALUES (9, 'Loud');
+\echo :SQLSTATE
+UPDATE notes SET body = 'Loud' WHERE id = 8;
+SELECT id, body, is_of(embedding, body) FROM notes WHERE id > 7;
 DROP TABLE notes;
-DROP FUNCTION amend, tell, forget;
+DROP FUNCTION amend, tell, forget, shout;
 
 -- Any primary key, any name, a generated source, halfvec, a domain; no search_path is needed.
 CREATE SCHEMA "Far away";
