@@ -21,5 +21,7 @@ mod rust_client;
 mod standby;
 mod starting;
 mod stopping;
+mod trigger_failures;
+mod trigger_privileges;
 mod triggers;
 mod upgrade;

@@ -60,7 +60,7 @@ fn a_trigger_that_changes_the_text_each_time_it_is_stored_is_told_or_followed() 
                 // Writing vectors back changes the text, and there is no end to it.
                 Err(error) => {
                     assert_eq!(table, "notes_by_statement", "{error:?}");
-                    assert_error(error.as_db_error().expect("the session lives"), "0A000");
+                    assert_error(error.as_db_error().expect("the session lives"), "27000");
                     assert_eq!(notes::contents(client, table), before);
                 }
             }
@@ -126,6 +126,44 @@ fn a_trigger_that_keeps_rows_from_being_stored_or_written_back_does_no_harm() {
         execute(client, &format!("INSERT INTO {table} (id, body) VALUES (1, 'unwanted'), (2, 'wanted')"));
         execute(client, &format!("UPDATE {table} SET body = 'unwanted'"));
         assert_fresh(client, table, 1);
+    });
+}
+
+#[test]
+fn a_trigger_that_takes_another_row_s_vector_away_has_it_made_anew() {
+    with_each_timing("taken_away", |client, table| {
+        execute(client, &format!("INSERT INTO {table} (id, body) VALUES (1, 'one'), (2, 'two')"));
+        // Fires for the application's statement, and when vectors are written back.
+        let update = format!("UPDATE {table} SET embedding = NULL WHERE id = new.seen");
+        let body = format!("IF new.embedding IS NOT NULL THEN {update}; END IF; RETURN NULL;");
+        user_trigger(client, table, "take", "AFTER INSERT OR UPDATE", &body);
+        execute(
+            client,
+            &format!("INSERT INTO {table} (id, body, seen) VALUES (3, 'three', 1), (4, 'four', 2)"),
+        );
+        assert_fresh(client, table, 4);
+        execute(client, &format!("UPDATE {table} SET body = body || ', changed' WHERE seen IS NOT NULL"));
+        assert_fresh(client, table, 4);
+    });
+}
+
+#[test]
+fn a_trigger_that_updates_other_rows_while_vectors_are_written_back_leaves_all_fresh() {
+    with_each_timing("cascades", |client, table| {
+        execute(
+            client,
+            &format!(
+                "INSERT INTO {table} (id, body) VALUES (1, 'root');
+                 INSERT INTO {table} (id, body, seen) SELECT i, 'below', i / 2 FROM generate_series(2, 31) AS i"
+            ),
+        );
+        let update = format!("UPDATE {table} SET body = new.body || ' ' || id WHERE seen = new.id");
+        let body = format!("{update}; RETURN NULL;");
+        user_trigger(client, table, "cascade", "AFTER UPDATE", &body);
+        execute(client, &format!("UPDATE {table} SET body = 'changed root' WHERE id = 1"));
+        assert_fresh(client, table, 31);
+        let followed = format!("SELECT count(*) FROM {table} WHERE body LIKE 'changed root%'");
+        assert_eq!(number(client, &followed), 31);
     });
 }
 
