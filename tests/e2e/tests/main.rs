@@ -25,3 +25,4 @@ mod trigger_failures;
 mod trigger_privileges;
 mod triggers;
 mod upgrade;
+mod writers;
