@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use vector_embed_protocol::{EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
 
-use crate::error::Error;
+use crate::error::{Error, Place};
 use connection::{Connection, Start};
 use request::{Ask, Exchange, Interrupted};
 
@@ -58,7 +58,8 @@ pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
         if let Ok(bytes) = bytes.try_into() {
             count = u32::from_le_bytes(bytes);
         }
-    })?;
+    })
+    .map_err(Error::without_place)?;
     Ok(count)
 }
 
@@ -121,7 +122,7 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
-                return Err(Error::Crashed { place: exchange.told(position) });
+                return Err(Error::Crashed { place: Some(Place::Element(position)) });
             }
             Err(Interrupted::EngineLost { computing: None }) => {
                 exchange.send_again(true);

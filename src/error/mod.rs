@@ -176,6 +176,14 @@ impl Error {
         }
     }
 
+    /// The same error of a call that has only one text.
+    pub(crate) fn without_place(mut self) -> Self {
+        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self {
+            *place = None;
+        }
+        self
+    }
+
     /// The same error with the place of the text at fault, if it tells one, told in another way.
     pub(crate) fn map_place(mut self, map: impl FnOnce(usize) -> Place) -> Self {
         if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self

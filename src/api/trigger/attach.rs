@@ -169,7 +169,8 @@ impl Wish {
         let mut fits = Ok(());
         vectors::embed(&[""], &target.wanted(Some(hash)), &mut |_, numbers| {
             fits = target.check_dimensions(table, numbers);
-        })?;
+        })
+        .map_err(Error::without_place)?;
         fits
     }
 
