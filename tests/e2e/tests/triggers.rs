@@ -1,9 +1,12 @@
 //! Triggers that keep vectors, among an application's own triggers and transactions.
 
+use std::thread;
+
 use postgres::Client;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::notes::{self, TIMINGS, assert_fresh, assert_fresh_of};
-use vector_embed_e2e::sql::{assert_error, execute, refused};
+use vector_embed_e2e::sql::{assert_error, backend, execute, refused};
+use vector_embed_e2e::wait;
 
 /// Runs a test for either timing, in a database that has a table of notes named after it.
 fn with_each_timing(database: &str, test: impl Fn(&mut Client, &str)) {
@@ -165,6 +168,95 @@ fn a_trigger_that_updates_other_rows_while_vectors_are_written_back_leaves_all_f
         let followed = format!("SELECT count(*) FROM {table} WHERE body LIKE 'changed root%'");
         assert_eq!(number(client, &followed), 31);
     });
+}
+
+#[test]
+fn a_write_back_that_failed_has_no_effect_on_later_statements() {
+    with_each_timing("failed_before", |client, table| {
+        execute(client, &format!("INSERT INTO {table} (id, body) VALUES (1, 'one'), (2, 'two')"));
+        let refuse = "IF new.body = 'bad' THEN RAISE EXCEPTION SQLSTATE 'XX999'; END IF; RETURN new;";
+        user_trigger(client, table, "refuse", "BEFORE UPDATE", refuse);
+        execute(client, &format!("CREATE TABLE {table}_moves (id integer)"));
+        let supply = format!("UPDATE {table} SET body = 'moved', embedding = '[1,2,3]' WHERE id = new.id");
+        user_trigger(
+            client,
+            &format!("{table}_moves"),
+            "supply",
+            "AFTER INSERT",
+            &format!("{supply}; RETURN NULL;"),
+        );
+        let bad = format!("INSERT INTO {table} (id, body) VALUES (3, 'bad')");
+        let caught = format!("DO $$BEGIN {bad}; EXCEPTION WHEN OTHERS THEN END$$");
+        for (id, failing) in [(1, bad), (2, caught)] {
+            // By row, nothing is written back.
+            let _ = client.batch_execute(&failing);
+            execute(client, &format!("INSERT INTO {table}_moves VALUES ({id})"));
+            let kept = format!("SELECT count(*) FROM {table} WHERE id = {id} AND embedding = '[1,2,3]'");
+            assert_eq!(number(client, &kept), 1, "a supplied vector is kept");
+        }
+    });
+}
+
+#[test]
+fn an_update_that_has_waited_for_another_one_embeds_what_it_stores() {
+    let cluster = Shared::get();
+    let mut client = cluster.database("waiting");
+    for timing in TIMINGS {
+        let table = format!("notes_by_{timing}");
+        notes::create(&mut client, &table, timing);
+        execute(&mut client, &format!("INSERT INTO {table} (id, body) VALUES (1, 'one'), (2, 'two')"));
+        let mut first = client.transaction().expect("a transaction");
+        first.batch_execute(&format!("UPDATE {table} SET body = body || ' first'")).expect("an update");
+        let (mut second, mut observer) = (cluster.connect_to("waiting"), cluster.connect_to("waiting"));
+        let pid = backend(&mut second);
+        thread::scope(|scope| {
+            let update = format!("UPDATE {table} SET body = body || ' second' WHERE body IS NOT NULL");
+            let update = scope.spawn(move || second.batch_execute(&update));
+            wait::until("the second one waits for the first", || {
+                let waits = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'";
+                observer.query_opt(waits, &[&pid]).expect("the view can be read").is_some()
+            });
+            first.commit().expect("a commit");
+            update.join().expect("the session's thread ends").expect("an update");
+        });
+        assert_fresh(&mut client, &table, 2);
+        let both = format!("SELECT count(*) FROM {table} WHERE body LIKE '% first second'");
+        assert_eq!(number(&mut client, &both), 2);
+    }
+}
+
+#[test]
+fn in_every_isolation_level_rows_get_their_vectors() {
+    with_each_timing("isolation", |client, table| {
+        for (id, level) in (1..).zip(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]) {
+            execute(
+                client,
+                &format!(
+                    "BEGIN ISOLATION LEVEL {level};
+                     INSERT INTO {table} (id, body) VALUES ({id}, '{level}'), ({id}0, 'another');
+                     UPDATE {table} SET body = body || ' {id}';
+                     DELETE FROM {table} WHERE id = {id}0;
+                     INSERT INTO {table} (id, body) VALUES ({id}, 'x') ON CONFLICT (id) DO UPDATE SET body = 'y {level}';
+                     COMMIT"
+                ),
+            );
+            assert_fresh(client, table, id);
+        }
+    });
+}
+
+#[test]
+fn a_statement_of_more_rows_than_are_sent_at_once_gives_each_its_own_vector() {
+    let cluster = Shared::get();
+    let mut client = cluster.database("batches");
+    notes::create(&mut client, "notes", "statement");
+    execute(
+        &mut client,
+        "INSERT INTO notes (id, body) SELECT i, 'n ' || i FROM generate_series(1, 4200) AS i",
+    );
+    assert_fresh(&mut client, "notes", 4200);
+    execute(&mut client, "UPDATE notes SET id = 10000 - id, body = 'n ' || 4201 - id");
+    assert_fresh(&mut client, "notes", 4200);
 }
 
 #[test]
