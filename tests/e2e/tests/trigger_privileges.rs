@@ -172,6 +172,7 @@ const HOSTILE: &str = "
     CREATE TYPE record AS (x integer);
     CREATE TYPE regclass AS ENUM ('x');
     CREATE TABLE vector_embed_rows (k0 integer, was text, s0 text, computed vector, id integer);
+    CREATE TEMPORARY TABLE vector_embed_rows (k0 integer, was text, s0 text, computed vector, id integer);
     CREATE TABLE notes_by_row (id integer, body text);
     CREATE TABLE notes_by_statement (id integer, body text);
     CREATE VIEW pg_trigger AS SELECT called() AS tgname;
@@ -203,6 +204,16 @@ fn nothing_is_called_that_somebody_has_put_into_the_search_path() {
     let scene = Scene::new("hostile");
     let (mut owner, mut user) = scene.tables("SELECT, INSERT, UPDATE");
     execute(&mut user, &format!("SET search_path = own; SET check_function_bodies = off; {HOSTILE}"));
+    // The trap works.
+    execute(&mut user, "SET search_path = own, pg_catalog");
+    for call in [
+        "SELECT 1 = 1",
+        "SELECT ROW(1) *= ROW(1)",
+        "SELECT FROM pg_trigger",
+        "SELECT embed('x'::pg_catalog.text)",
+    ] {
+        assert_eq!(refused(user.batch_execute(call)).code().code(), "P0001", "{call}");
+    }
     let paths = ["own, pg_catalog, public, app", "own", "own, pg_catalog, pg_temp", ""];
     for (number, path) in (1..).zip(paths) {
         let set =
