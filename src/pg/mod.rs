@@ -13,6 +13,7 @@ pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod transition;
 pub(crate) mod trigger;
+mod unguarded;
 pub(crate) mod vector;
 pub(crate) mod warning;
 

@@ -1,5 +1,8 @@
 //! `embed_statement`: the vectors of all rows of a statement are made in batches when it has stored them.
 
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::attachment::recorded_hash;
@@ -9,11 +12,28 @@ use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::table::{Kind, Moment, Table};
-use crate::pg::transition::{Waiting, WriteBack};
+use crate::pg::transition::{Waiting, WriteBack, Written};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::vector::Vector;
 
 const FUNCTION: &str = "embed_statement";
+
+/// How often vectors are written back when a trigger of the table's own changes the text each time.
+const MOST_ATTEMPTS: usize = 3;
+
+/// A write-back that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WriteBackOf {
+    table: pg_sys::Oid,
+    column: i16,
+    /// How many triggers are around it. Its own triggers have one more; those of statements that these run have more.
+    depth: i32,
+    attempt: usize,
+}
+
+thread_local! {
+    static UNDER_WAY: RefCell<Vec<WriteBackOf>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Texts that are sent together. The engine is idle while their rows are noted and their vectors stored, which takes
 /// a hundredth of the time that it computes.
@@ -23,14 +43,22 @@ const BATCH_BYTES: usize = 8 << 20;
 
 #[pg_extern(sql = false)]
 fn embed_statement(call: TriggerCall<'_>) -> Nothing {
-    fill(&call).or_raise();
+    // Nothing is left to be dropped when the vectors are written: see `Written::write`.
+    let Some((written, of)) = compute(&call).or_raise() else { return Nothing };
+    UNDER_WAY.with_borrow_mut(|stack| stack.push(of));
+    let outcome = call.write(written);
+    UNDER_WAY.with_borrow_mut(Vec::pop);
+    if let Err(fault) = outcome {
+        Err(call.table().unfit(fault)).or_raise()
+    }
     Nothing
 }
 
-fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
+/// Computes what the statement's rows lack.
+fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Error> {
     let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
     let missing = |referencing| fault(TriggerFault::TransitionTables { referencing });
-    let (mut old_rows, new_rows) = match call.event() {
+    let (mut old_rows, mut new_rows) = match call.event() {
         Event::AfterInsertStatement => {
             (None, call.new_rows().ok_or_else(|| missing("NEW TABLE AS new_rows"))?)
         }
@@ -49,14 +77,20 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
-    let mut new_rows = new_rows;
+    let attempt = attempt(&table, &target, call.depth());
     let mut batch = Batch::new(call, &table, &target)?;
     let mut scratch = Scratch::new();
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let text = scratch.within(|| {
-            let is_wanted =
-                old.map_or_else(|| !new.has_vector(target.embedding), |old| target.is_stale(old, new));
+            let is_wanted = match old {
+                None => !new.has_vector(target.embedding),
+                // The changed vector is ours, of the text before a trigger of the table's own changed it.
+                Some(old) if attempt > 0 => {
+                    !new.has_vector(target.embedding) || target.text_differs(old, new)
+                }
+                Some(old) => target.is_stale(old, new),
+            };
             let text = is_wanted.then(|| target.text(new)).transpose()?;
             Ok(text.map(|text| text.map(|text| text.as_str().to_owned())))
         })?;
@@ -65,12 +99,32 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
             batch.add(new, text)?;
         }
     }
-    batch.finish()?.run()
+    let Some(written) = batch.finish()? else { return Ok(None) };
+    if attempt == MOST_ATTEMPTS {
+        return Err(table.unfit(TableFault::TextChanges));
+    }
+    let column = target.embedding.number;
+    let of = WriteBackOf { table: table.oid(), column, depth: call.depth(), attempt: attempt + 1 };
+    Ok(Some((written, of)))
+}
+
+/// How many write-backs have led to this call, each by firing the trigger again. None for statements of others, also
+/// where these are run by triggers of a write-back.
+fn attempt(table: &Table, target: &Target, depth: i32) -> usize {
+    UNDER_WAY.with_borrow_mut(|stack| {
+        // What an error has left behind is not around this call.
+        stack.retain(|of| of.depth < depth);
+        let last = stack.last().filter(|of| {
+            (of.table, of.column, of.depth) == (table.oid(), target.embedding.number, depth - 1)
+        });
+        last.map_or(0, |of| of.attempt)
+    })
 }
 
 /// Fails unless rows can be written back to a table of this kind.
 pub(super) fn check_kind(table: &Table) -> Result<(), Error> {
     match table.kind() {
+        Kind::Ordinary if table.has_parent() => Err(table.unfit(TableFault::HasParent)),
         Kind::Ordinary => Ok(()),
         Kind::Partitioned => Err(table.unfit(TableFault::NoStatements { kind: "partitioned" })),
         Kind::Foreign => Err(table.unfit(TableFault::NoStatements { kind: "a foreign table" })),
@@ -88,6 +142,8 @@ struct Batch<'a> {
     rows: Vec<Waiting>,
     /// Holds the rows.
     memory: Scratch,
+    /// Holds what is put to the others at once.
+    scratch: Scratch,
     write_back: WriteBack<'a>,
 }
 
@@ -96,27 +152,32 @@ impl<'a> Batch<'a> {
         Ok(Self {
             table,
             target,
-            hash: recorded_hash(call),
+            hash: recorded_hash(call)?,
             texts: Vec::new(),
             bytes: 0,
             rows: Vec::new(),
             memory: Scratch::new(),
+            scratch: Scratch::new(),
             write_back: WriteBack::new(table, target.embedding, &target.sources)?,
         })
     }
 
     fn add(&mut self, row: Row<'_>, text: Option<String>) -> Result<(), Error> {
-        let Self { memory, write_back, .. } = self;
+        let Self { memory, scratch, write_back, .. } = self;
         match text {
             Some(text) => {
-                self.rows.push(memory.within(|| write_back.note(row)));
-                self.bytes += text.len();
+                let row = memory.within(|| write_back.note(row));
+                self.bytes += text.len() + row.bytes();
+                self.rows.push(row);
                 self.texts.push(text);
             }
-            None if row.has_vector(self.target.embedding) => memory.within(|| {
-                let row = write_back.note(row);
-                write_back.put(row, None);
-            }),
+            None if row.has_vector(self.target.embedding) => {
+                scratch.within(|| {
+                    let row = write_back.note(row);
+                    write_back.put(row, None);
+                });
+                scratch.reset();
+            }
             None => {}
         }
         if self.texts.len() < BATCH_TEXTS && self.bytes < BATCH_BYTES { Ok(()) } else { self.send() }
@@ -124,15 +185,15 @@ impl<'a> Batch<'a> {
 
     fn send(&mut self) -> Result<(), Error> {
         if !self.texts.is_empty() {
-            let Self { table, target, hash, texts, rows, memory, write_back, .. } = self;
+            let Self { table, target, hash, texts, rows, scratch, write_back, .. } = self;
             let mut checked = Ok(());
-            let sent = memory.within(|| {
-                vectors::embed(texts, &target.wanted(hash.as_deref()), &mut |position, numbers| {
-                    if checked.is_ok() {
-                        checked = target.check_dimensions(table, numbers);
-                        write_back.put(rows[position], Some(Vector::from_le_bytes(numbers)));
-                    }
-                })
+            let wanted = target.wanted(hash.as_deref());
+            let sent = vectors::embed(texts, &wanted, &mut |position, numbers| {
+                if checked.is_ok() {
+                    checked = target.check_dimensions(table, numbers);
+                    scratch.within(|| write_back.put(rows[position], Some(Vector::from_le_bytes(numbers))));
+                    scratch.reset();
+                }
             });
             sent.map_err(|error| error.map_place(|position| Place::Row(write_back.tell(rows[position]))))?;
             checked?;
@@ -144,8 +205,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<WriteBack<'a>, Error> {
+    fn finish(mut self) -> Result<Option<Written>, Error> {
         self.send()?;
-        Ok(self.write_back)
+        Ok(self.write_back.finish())
     }
 }
