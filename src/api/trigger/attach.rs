@@ -65,6 +65,9 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
     detached().or_raise();
 }
 
+/// An attached column, the table's rows, and how many of them have a vector or lack one.
+type Count = (ServerText, i64, Option<i64>, Option<i64>);
+
 type Counts = TableIterator<
     'static,
     (
@@ -81,7 +84,7 @@ fn attachment_status(relation: pg_sys::Oid) -> Counts {
 }
 
 /// Counts the rows of all attachments of a table at once.
-fn count(relation: pg_sys::Oid) -> Result<Vec<(ServerText, i64, Option<i64>, Option<i64>)>, Error> {
+fn count(relation: pg_sys::Oid) -> Result<Vec<Count>, Error> {
     let table = Table::open_to_read(relation)?;
     if table.kind() == Kind::Other {
         return Err(table.unfit(TableFault::Kind));
