@@ -54,5 +54,5 @@ bench:	## the measurements of benches/
 golden:	## make the golden vectors anew with sentence-transformers (a 6 GB environment)
 	@scripts/golden
 
-clean:	## remove build products, the private server copy and its clusters; downloads stay
+clean:	## remove what was made for PG: build products, private server, clusters, check-pg's folder; downloads stay
 	@scripts/clean
