@@ -21,5 +21,6 @@ use pgrx::prelude::*;
 pub extern "C-unwind" fn _PG_init() {
     pg::no_backtraces();
     pg::settings::define();
+    planner::install();
     worker::register_if_preloading();
 }

@@ -134,6 +134,13 @@ impl Connection {
         append(&mut self.outbox);
     }
 
+    /// Sends as much of what is queued as the socket takes now, and receives what is there. What is wrong shows with
+    /// the next reply.
+    pub(super) fn pump(&mut self) {
+        let _ = self.send_some();
+        let _ = self.read_some();
+    }
+
     /// Sends what is queued and waits for the next reply. The wait serves interrupts.
     pub(super) fn receive(&mut self) -> Result<Reply<'_>, Lost> {
         let header = loop {

@@ -9,9 +9,9 @@ mod request;
 
 use std::cell::RefCell;
 
-use vector_embed_protocol::{EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
+use vector_embed_protocol::{Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
 
-use crate::error::Error;
+use crate::error::{Error, Place};
 use connection::{Connection, Start};
 use request::{Ask, Exchange, Interrupted};
 
@@ -19,8 +19,11 @@ use request::{Ask, Exchange, Interrupted};
 /// engine that computes the texts of several callers in isolation may die of any of them.
 const MAX_CRASHES: usize = 20;
 
+/// How many connections are kept between calls: texts may be under way on one while another call is made.
+const KEPT_CONNECTIONS: usize = 2;
+
 thread_local! {
-    static KEPT: RefCell<Option<Connection>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How texts are embedded.
@@ -44,21 +47,50 @@ pub(crate) fn embed(
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<usize, Error> {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    let mut exchange = Exchange::new(Ask::Embed(*options), &texts)?;
-    run(&mut exchange, sink)?;
-    Ok(exchange.truncated())
+    let mut exchange = Exchange::new(Ask::from(options), texts)?;
+    run(&mut exchange, None, sink)?;
+    Ok(exchange.effort().truncated as usize)
+}
+
+/// Texts that are at the engine while their caller does something else. Dropped, they are withdrawn.
+pub(crate) struct Flight<T> {
+    exchange: Exchange<T>,
+    connection: Connection,
+}
+
+impl<T: AsRef<str>> Flight<T> {
+    /// Sends texts on their way, or at least as many as the socket takes without waiting.
+    pub(crate) fn start(options: &EmbedOptions<'_>, texts: Vec<T>) -> Result<Self, Error> {
+        let mut exchange = Exchange::new(Ask::from(options), texts)?;
+        let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
+        exchange.send_more(&mut connection);
+        connection.pump();
+        Ok(Self { exchange, connection })
+    }
+
+    /// Sends and receives what can be without waiting, so that the engine is not left with answers that nobody takes.
+    pub(crate) fn keep_going(&mut self) {
+        self.connection.pump();
+    }
+
+    /// Waits for the vectors, as [`embed`] does. Returns what they took.
+    pub(crate) fn land(self, sink: &mut dyn FnMut(usize, &[u8])) -> Result<Effort, Error> {
+        let Self { mut exchange, connection } = self;
+        run(&mut exchange, Some(connection), sink)?;
+        Ok(exchange.effort())
+    }
 }
 
 /// Counts the tokens of `text`, special tokens and prompt included.
 pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
-    let texts = [text];
-    let mut exchange = Exchange::new(Ask::TokenCount { model }, &texts)?;
+    let mut exchange = Exchange::new(Ask::TokenCount { model: model.to_owned() }, vec![text])?;
     let mut count = 0;
-    run(&mut exchange, &mut |_, bytes| {
+    run(&mut exchange, None, &mut |_, bytes| {
         if let Ok(bytes) = bytes.try_into() {
             count = u32::from_le_bytes(bytes);
         }
-    })?;
+    })
+    .map_err(Error::without_place)?;
     Ok(count)
 }
 
@@ -109,10 +141,19 @@ fn ask<T>(
     Ok(None)
 }
 
-fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+/// Has an exchange run to its end, begun on `connection` if there is one.
+fn run(
+    exchange: &mut Exchange<impl AsRef<str>>,
+    mut begun: Option<Connection>,
+    sink: &mut dyn FnMut(usize, &[u8]),
+) -> Result<(), Error> {
     let mut crashes = 0;
     while crashes < MAX_CRASHES {
-        let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
+        let was_begun = begun.is_some();
+        let mut connection = match begun.take() {
+            Some(connection) => connection,
+            None => connect(Start::IfNeeded)?.ok_or_else(gone)?,
+        };
         match exchange.run(&mut connection, sink) {
             Ok(()) => {
                 keep(connection);
@@ -120,8 +161,10 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
             }
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
+            // A connection that was left alone for long has been given up; if it was a crash, it will come again.
+            Err(Interrupted::EngineLost { computing: None }) if was_begun => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
-                return Err(Error::Crashed { place: exchange.told(position) });
+                return Err(Error::Crashed { place: Some(Place::Element(position)) });
             }
             Err(Interrupted::EngineLost { computing: None }) => {
                 exchange.send_again(true);
@@ -132,18 +175,24 @@ fn run(exchange: &mut Exchange<'_>, sink: &mut dyn FnMut(usize, &[u8])) -> Resul
     Err(Error::Unavailable { detail: format!("The engine ended {MAX_CRASHES} times during the call.") })
 }
 
-/// The kept connection if it is still good, otherwise a new one. An error in mid-call, such as a cancel, drops
+/// A kept connection if one is still good, otherwise a new one. An error in mid-call, such as a cancel, drops
 /// the connection it used, which tells the engine to drop the work.
 fn connect(start: Start) -> Result<Option<Connection>, Error> {
-    match KEPT.take() {
-        Some(kept) if kept.is_idle() => Ok(Some(kept)),
-        _ => Connection::open(start),
+    while let Some(kept) = KEPT.with_borrow_mut(Vec::pop) {
+        if kept.is_idle() {
+            return Ok(Some(kept));
+        }
     }
+    Connection::open(start)
 }
 
 fn keep(mut connection: Connection) {
-    connection.shrink();
-    KEPT.set(Some(connection));
+    KEPT.with_borrow_mut(|kept| {
+        if kept.len() < KEPT_CONNECTIONS {
+            connection.shrink();
+            kept.push(connection);
+        }
+    });
 }
 
 fn gone() -> Error {

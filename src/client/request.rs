@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use vector_embed_protocol::{
-    EmbedRequest, FailureCode, MAX_TEXT_BYTES, Reply, Texts, append_embed, append_token_count, is_model_hash,
+    Effort, EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed,
+    append_token_count, is_model_hash,
 };
 
 use super::EmbedOptions;
@@ -18,10 +19,22 @@ const CHUNK_BYTES: usize = 1 << 20;
 const WINDOW: usize = 2;
 
 /// What is asked of the texts.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Ask<'a> {
-    Embed(EmbedOptions<'a>),
-    TokenCount { model: &'a str },
+#[derive(Debug)]
+pub(super) enum Ask {
+    Embed { model: String, purpose: Purpose, overlong: Overlong, expected_hash: Option<String> },
+    TokenCount { model: String },
+}
+
+impl From<&EmbedOptions<'_>> for Ask {
+    fn from(options: &EmbedOptions<'_>) -> Self {
+        let EmbedOptions { model, purpose, overlong, expected_hash } = *options;
+        Self::Embed {
+            model: model.to_owned(),
+            purpose,
+            overlong,
+            expected_hash: expected_hash.map(str::to_owned),
+        }
+    }
 }
 
 /// Why an exchange stopped.
@@ -37,11 +50,11 @@ pub(super) enum Interrupted {
 
 /// A call. After an interruption by a lost engine it can go on with a new connection; answered texts are not
 /// sent again.
-pub(super) struct Exchange<'a> {
-    ask: Ask<'a>,
-    texts: &'a [&'a str],
+pub(super) struct Exchange<T> {
+    ask: Ask,
+    texts: Vec<T>,
     chunks: Vec<Chunk>,
-    truncated: usize,
+    effort: Effort,
 }
 
 #[derive(Debug)]
@@ -59,22 +72,23 @@ enum State {
     Answered,
 }
 
-impl<'a> Exchange<'a> {
-    pub(super) fn new(ask: Ask<'a>, texts: &'a [&'a str]) -> Result<Self, Error> {
-        if let Some(text) = texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
-            return Err(Error::TextTooLong(text.len()));
+impl<T: AsRef<str>> Exchange<T> {
+    pub(super) fn new(ask: Ask, texts: Vec<T>) -> Result<Self, Error> {
+        if let Some(text) = texts.iter().find(|text| text.as_ref().len() > MAX_TEXT_BYTES) {
+            return Err(Error::TextTooLong(text.as_ref().len()));
         }
-        if let Ask::Embed(EmbedOptions { expected_hash: Some(hash), .. }) = ask
+        if let Ask::Embed { expected_hash: Some(hash), .. } = &ask
             && !is_model_hash(hash)
         {
-            return Err(Error::ModelHash(hash.to_owned()));
+            return Err(Error::ModelHash(hash.clone()));
         }
-        Ok(Self { ask, texts, chunks: chunks(texts), truncated: 0 })
+        let chunks = chunks(&texts);
+        Ok(Self { ask, texts, chunks, effort: Effort::default() })
     }
 
-    /// Texts that were cut to the model's limit.
-    pub(super) fn truncated(&self) -> usize {
-        self.truncated
+    /// What the answers took.
+    pub(super) fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// Has what was under way sent again; with `isolated`, to be computed apart from other callers' texts.
@@ -83,11 +97,6 @@ impl<'a> Exchange<'a> {
             chunk.state = State::Unsent;
             chunk.isolated |= isolated;
         }
-    }
-
-    /// A position as errors tell it: not at all where there is only one text.
-    pub(super) fn told(&self, position: usize) -> Option<Place> {
-        (self.texts.len() > 1).then_some(Place::Element(position))
     }
 
     /// Sends the texts and hands their answers to `sink`.
@@ -112,7 +121,9 @@ impl<'a> Exchange<'a> {
                 }
                 Reply::Finished { .. } => computing = None,
                 Reply::Vectors(vectors) => {
-                    self.truncated += vectors.truncated as usize;
+                    self.effort.truncated += vectors.effort.truncated;
+                    self.effort.cached += vectors.effort.cached;
+                    self.effort.micros = self.effort.micros.saturating_add(vectors.effort.micros);
                     self.answer(vectors.id, vectors.iter(), sink)?;
                 }
                 Reply::TokenCounts { id, counts } => {
@@ -124,7 +135,9 @@ impl<'a> Exchange<'a> {
                 }
                 Reply::Failure(failure) => {
                     let place = match (failure.position, self.chunk(failure.id)) {
-                        (Some(position), Ok(chunk)) => self.told(chunk.texts.start + position as usize),
+                        (Some(position), Ok(chunk)) => {
+                            Some(Place::Element(chunk.texts.start + position as usize))
+                        }
                         _ => None,
                     };
                     return Err(Interrupted::Failed(Error::Engine { failure, place }));
@@ -136,7 +149,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn send_more(&mut self, connection: &mut Connection) {
+    /// Puts as many requests on their way as may be.
+    pub(super) fn send_more(&mut self, connection: &mut Connection) {
         let mut under_way = self.chunks.iter().filter(|chunk| chunk.state == State::Sent).count();
         for (id, chunk) in self.chunks.iter_mut().enumerate() {
             if under_way == WINDOW {
@@ -144,7 +158,7 @@ impl<'a> Exchange<'a> {
             }
             if chunk.state == State::Unsent {
                 let texts = &self.texts[chunk.texts.clone()];
-                connection.queue(|out| append(out, id as u32, self.ask, chunk.isolated, texts));
+                connection.queue(|out| append(out, id as u32, &self.ask, chunk.isolated, texts));
                 chunk.state = State::Sent;
                 under_way += 1;
             }
@@ -178,31 +192,37 @@ fn unexpected(what: &str) -> Interrupted {
     Interrupted::Failed(Error::Protocol(what.to_owned()))
 }
 
-fn append(out: &mut Vec<u8>, id: u32, ask: Ask<'_>, isolated: bool, texts: &[&str]) {
+fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl AsRef<str>]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
-        Ask::Embed(EmbedOptions { model, purpose, overlong, expected_hash }) => {
-            let nothing = Texts::default();
-            let request =
-                EmbedRequest { id, isolated, purpose, overlong, model, expected_hash, texts: nothing };
+        Ask::Embed { model, purpose, overlong, expected_hash } => {
+            let request = EmbedRequest {
+                id,
+                isolated,
+                purpose: *purpose,
+                overlong: *overlong,
+                model,
+                expected_hash: expected_hash.as_deref(),
+                texts: Texts::default(),
+            };
             append_embed(out, &request, texts);
         }
     }
 }
 
 /// Cuts the texts into runs that each make one request.
-fn chunks(texts: &[&str]) -> Vec<Chunk> {
+fn chunks(texts: &[impl AsRef<str>]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut bytes = 0;
     for (position, text) in texts.iter().enumerate() {
         match chunks.last_mut() {
-            Some(chunk) if chunk.texts.len() < CHUNK_TEXTS && bytes + text.len() <= CHUNK_BYTES => {
+            Some(chunk) if chunk.texts.len() < CHUNK_TEXTS && bytes + text.as_ref().len() <= CHUNK_BYTES => {
                 chunk.texts.end = position + 1;
-                bytes += text.len();
+                bytes += text.as_ref().len();
             }
             _ => {
                 chunks.push(Chunk { texts: position..position + 1, state: State::Unsent, isolated: false });
-                bytes = text.len();
+                bytes = text.as_ref().len();
             }
         }
     }

@@ -64,6 +64,8 @@ pub(crate) enum Error {
 pub(crate) enum Place {
     /// An element of an array, from 0.
     Element(usize),
+    /// A row that a plan reads, from 1.
+    Input(u64),
     /// A row, by its key if that may be told.
     Row(Option<String>),
 }
@@ -75,6 +77,7 @@ impl Place {
             Self::Element(position) => {
                 format!("The text at fault is element number {} of the array.", position + 1)
             }
+            Self::Input(row) => format!("The text at fault is in row {row} of the input."),
             Self::Row(Some(key)) => format!("The text at fault is that of the row with key {key}."),
             Self::Row(None) => String::new(),
         }
@@ -174,6 +177,14 @@ impl Error {
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
+    }
+
+    /// The same error of a call that has only one text.
+    pub(crate) fn without_place(mut self) -> Self {
+        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self {
+            *place = None;
+        }
+        self
     }
 
     /// The same error with the place of the text at fault, if it tells one, told in another way.

@@ -16,6 +16,7 @@ const SYSTEM: &str = "$system";
 static DEFAULT_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
 static OVERLONG_TEXT: GucSetting<OverlongText> = GucSetting::<OverlongText>::new(OverlongText::Truncate);
+static BATCH_PLANNING: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"$system"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(512);
@@ -56,6 +57,14 @@ pub(crate) fn define() {
         &OVERLONG_TEXT,
         GucContext::Userset,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"vector_embed.batch_planning",
+        c"Enables the planner's use of batches for calls of embed() and embed_query().",
+        c"",
+        &BATCH_PLANNING,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
     );
     GucRegistry::define_string_guc(
         c"vector_embed.model_path",
@@ -127,6 +136,11 @@ impl<'a> Model<'a> {
         };
         if is_model_name(&name) { Ok(name) } else { Err(Error::ModelName(name.into_owned())) }
     }
+}
+
+/// Whether plans are made to compute calls in batches.
+pub(crate) fn batch_planning() -> bool {
+    BATCH_PLANNING.get()
 }
 
 /// What to do with overlong texts.

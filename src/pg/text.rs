@@ -28,7 +28,7 @@ impl<'a> Text<'a> {
     /// # Safety
     ///
     /// `datum` must be a `text` that is not NULL and lives as long as `'a`, as must the current memory context.
-    pub(super) unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Self, Error> {
+    pub(crate) unsafe fn from_datum(datum: pg_sys::Datum) -> Result<Self, Error> {
         // SAFETY: a text datum points to a varlena, and the detoasted one is valid for its stated length.
         let bytes: &'a [u8] = unsafe {
             let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());

@@ -34,7 +34,7 @@ impl Vector {
         }
     }
 
-    pub(super) fn datum(self) -> pg_sys::Datum {
+    pub(crate) fn datum(self) -> pg_sys::Datum {
         self.0
     }
 }

@@ -19,6 +19,9 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::hook;
+use super::nodes::{items, node};
+
 /// Support function of `embed` and `embed_query`; answers `SupportRequestSimplify`.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -30,6 +33,7 @@ pub(crate) unsafe extern "C-unwind" fn vector_embed_support(
         let request: *mut pg_sys::Node = (*(*fcinfo).args.as_ptr()).value.cast_mut_ptr();
         let answer = match (*request).type_ {
             pg_sys::NodeTag::T_SupportRequestSimplify => {
+                hook::note_call();
                 let request = request.cast::<pg_sys::SupportRequestSimplify>();
                 simplify((*request).root, (*request).fcall)
             }
@@ -154,9 +158,8 @@ unsafe fn lists_calls_in_values(query: *mut pg_sys::Query, mut function: pg_sys:
         items::<pg_sys::RangeTblEntry>((*query).rtable).into_iter().any(|entry| {
             (*query).commandType == pg_sys::CmdType::CMD_INSERT
                 && (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
-                && items::<pg_sys::Node>((*entry).values_lists)
-                    .first()
-                    .is_some_and(|row| calls(*row, (&raw mut function).cast()))
+                && pg_sys::list_length((*entry).values_lists) > 0
+                && calls(pg_sys::list_nth((*entry).values_lists, 0).cast(), (&raw mut function).cast())
         })
     }
 }
@@ -224,28 +227,4 @@ unsafe fn scalar_subquery(call: *mut pg_sys::FuncExpr) -> *mut pg_sys::SubLink {
         (*subquery).location = -1;
         subquery
     }
-}
-
-/// A new node, all zero but for its tag.
-///
-/// # Safety
-///
-/// `T` must be the node that `tag` names.
-unsafe fn node<T>(tag: pg_sys::NodeTag) -> *mut T {
-    // SAFETY: palloc0 gives zeroed memory of the node's size, and every node begins with its tag.
-    unsafe {
-        let node = pg_sys::palloc0(size_of::<T>()).cast::<pg_sys::Node>();
-        (*node).type_ = tag;
-        node.cast()
-    }
-}
-
-/// The pointers in a list.
-///
-/// # Safety
-///
-/// `list` must be NULL or a list of pointers to `T`.
-unsafe fn items<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    // SAFETY: list_nth is called within the list's length.
-    unsafe { (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i).cast()).collect() }
 }

@@ -6,6 +6,7 @@ mod first_call;
 mod memory;
 mod query;
 mod triggers;
+mod update;
 
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     first_call::MEASUREMENT,
     memory::MEASUREMENT,
     array::MEASUREMENT,
+    update::MEASUREMENT,
     clients::MEASUREMENT,
     triggers::MEASUREMENT,
 ];
@@ -47,6 +49,9 @@ pub(crate) struct Bench {
     /// Short real texts.
     pub(crate) synopses: Vec<String>,
 }
+
+/// Tokens of a batch, padding included, of the loops of which the best is the reference.
+const BUDGETS: [usize; 3] = [256, 512, 1024];
 
 /// Between the sides of a comparison. By default the threads of ONNX Runtime spin for about 50 ms after a batch
 /// in case another comes, here as in the engine, and must not take a processor from the other side.

@@ -23,13 +23,13 @@ mod status;
 mod wire;
 
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES};
-pub use reply::{FailureCode, FailureReply, Reply, VectorsFrame, VectorsReply};
+pub use reply::{Effort, FailureCode, FailureReply, Reply, VectorsFrame, VectorsReply};
 pub use request::{EmbedRequest, Overlong, Purpose, Request, Texts, append_embed, append_token_count};
 pub use status::{EngineStats, ModelInfo};
 pub use wire::Malformed;
 
 /// Raised whenever a frame's meaning changes; both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Fingerprint of the sources this side was built from, see `build.rs`.
 pub const BUILD_ID: &str = env!("VECTOR_EMBED_BUILD_ID");

@@ -69,10 +69,21 @@ pub struct VectorsReply<'a> {
     pub id: u32,
     /// Length of each vector.
     pub dimensions: usize,
-    /// How many of the texts were cut to the model's limit.
-    pub truncated: u32,
+    /// What they took.
+    pub effort: Effort,
     /// The vectors one after the other.
     pub data: &'a [u8],
+}
+
+/// What the vectors of a request took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// How many of the texts were cut to the model's limit.
+    pub truncated: u32,
+    /// How many vectors were in the cache.
+    pub cached: u32,
+    /// Microseconds from the arrival of the request to its answer, waiting included.
+    pub micros: u32,
 }
 
 impl<'a> VectorsReply<'a> {
@@ -90,16 +101,16 @@ pub struct VectorsFrame {
 }
 
 impl VectorsFrame {
-    const FIRST: usize = FRAME_HEADER_BYTES + 3 * 4;
+    const EFFORT: usize = FRAME_HEADER_BYTES + 2 * 4;
+    const FIRST: usize = Self::EFFORT + 3 * 4;
 
-    /// A frame for `count` vectors, all zero.
-    pub fn new(id: u32, dimensions: usize, count: usize, truncated: u32) -> Self {
+    /// A frame for `count` vectors, all zero, that took nothing.
+    pub fn new(id: u32, dimensions: usize, count: usize) -> Self {
         let mut bytes = Vec::with_capacity(Self::FIRST + count * dimensions * 4);
         append_frame(&mut bytes, kind::VECTORS, |out| {
             put_u32(out, id);
             put_u32(out, dimensions as u32);
-            put_u32(out, truncated);
-            out.resize(Self::FIRST + count * dimensions * 4, 0);
+            out.resize(Self::FIRST + count * dimensions * 4, 0); // the effort, too, which is known last
         });
         Self { bytes, dimensions }
     }
@@ -113,13 +124,12 @@ impl VectorsFrame {
         }
     }
 
-    /// Sets the number of texts that were cut, where it was not known at first.
-    pub fn set_truncated(&mut self, truncated: u32) {
-        self.bytes[Self::FIRST - 4..Self::FIRST].copy_from_slice(&truncated.to_le_bytes());
-    }
-
     /// The finished frame.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(mut self, effort: Effort) -> Vec<u8> {
+        let numbers = [effort.truncated, effort.cached, effort.micros];
+        for (bytes, number) in self.bytes[Self::EFFORT..Self::FIRST].chunks_exact_mut(4).zip(numbers) {
+            bytes.copy_from_slice(&number.to_le_bytes());
+        }
         self.bytes
     }
 }
@@ -208,12 +218,16 @@ impl<'a> Reply<'a> {
             kind::VECTORS => {
                 let id = r.u32("request number")?;
                 let dimensions = r.count(MAX_DIMENSIONS, "number of dimensions")?;
-                let truncated = r.u32("number of truncated texts")?;
+                let effort = Effort {
+                    truncated: r.u32("number of truncated texts")?,
+                    cached: r.u32("number of vectors from the cache")?,
+                    micros: r.u32("time")?,
+                };
                 let data = r.rest();
                 if dimensions == 0 || !data.len().is_multiple_of(dimensions * 4) {
                     return Err(Malformed::Truncated("vectors"));
                 }
-                return Ok(Reply::Vectors(VectorsReply { id, dimensions, truncated, data }));
+                return Ok(Reply::Vectors(VectorsReply { id, dimensions, effort, data }));
             }
             kind::TOKEN_COUNTS => {
                 let id = r.u32("request number")?;
@@ -269,7 +283,9 @@ impl<'a> Reply<'a> {
             Reply::Vectors(vectors) => append_frame(out, kind::VECTORS, |out| {
                 put_u32(out, vectors.id);
                 put_u32(out, vectors.dimensions as u32);
-                put_u32(out, vectors.truncated);
+                put_u32(out, vectors.effort.truncated);
+                put_u32(out, vectors.effort.cached);
+                put_u32(out, vectors.effort.micros);
                 out.extend_from_slice(vectors.data);
             }),
             Reply::TokenCounts { id, counts } => append_frame(out, kind::TOKEN_COUNTS, |out| {

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use vector_embed_protocol::{
-    EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply, FrameHeader, MAX_FRAME_BYTES,
-    Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts, VectorsFrame, append_embed,
-    append_token_count,
+    Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply, FrameHeader,
+    MAX_FRAME_BYTES, Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts, VectorsFrame,
+    append_embed, append_token_count,
 };
 
 /// Splits one frame off `bytes`, which must hold exactly one.
@@ -64,18 +64,19 @@ proptest! {
 
     #[test]
     fn vectors_survive_the_wire(
-        id: u32, truncated: u32, dimensions in 1_usize..9, count in 0_usize..9, number: f32,
+        id: u32, truncated: u32, cached: u32, micros: u32, dimensions in 1_usize..9, count in 0_usize..9, number: f32,
     ) {
+        let effort = Effort { truncated, cached, micros };
         let vectors: Vec<Vec<f32>> =
             (0..count).map(|i| (0..dimensions).map(|j| number * (i * 10 + j) as f32).collect()).collect();
-        let mut sending = VectorsFrame::new(id, dimensions, count, truncated);
+        let mut sending = VectorsFrame::new(id, dimensions, count);
         for (position, vector) in vectors.iter().enumerate().rev() {
             sending.set(position, vector);
         }
-        let bytes = sending.into_bytes();
+        let bytes = sending.into_bytes(effort);
         let (kind, payload) = frame(&bytes);
         let Reply::Vectors(reply) = Reply::decode(kind, payload).unwrap() else { panic!("another reply") };
-        prop_assert_eq!((reply.id, reply.dimensions, reply.truncated), (id, dimensions, truncated));
+        prop_assert_eq!((reply.id, reply.dimensions, reply.effort), (id, dimensions, effort));
         let read: Vec<Vec<u32>> = reply.iter().map(|v| {
             v.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
         }).collect();

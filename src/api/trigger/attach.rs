@@ -65,8 +65,9 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
     detached().or_raise();
 }
 
-/// An attached column, the table's rows, and how many of them have a vector or lack one.
-type Count = (ServerText, i64, Option<i64>, Option<i64>);
+/// A column, its table's rows, and of these how many have a vector and how many lack one. The latter are not known
+/// where columns are not what they were.
+type Counted = (ServerText, i64, Option<i64>, Option<i64>);
 
 type Counts = TableIterator<
     'static,
@@ -84,7 +85,7 @@ fn attachment_status(relation: pg_sys::Oid) -> Counts {
 }
 
 /// Counts the rows of all attachments of a table at once.
-fn count(relation: pg_sys::Oid) -> Result<Vec<Count>, Error> {
+fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     let table = Table::open_to_read(relation)?;
     if table.kind() == Kind::Other {
         return Err(table.unfit(TableFault::Kind));
@@ -172,7 +173,8 @@ impl Wish {
         let mut fits = Ok(());
         vectors::embed(&[""], &target.wanted(Some(hash)), &mut |_, numbers| {
             fits = target.check_dimensions(table, numbers);
-        })?;
+        })
+        .map_err(Error::without_place)?;
         fits
     }
 

@@ -73,6 +73,7 @@ fn embed(call: &TriggerCall<'_>, plan: &Plan, text: &str) -> Result<Vector, Erro
     vectors::embed(&[text], &plan.target.wanted(hash.as_deref()), &mut |_, numbers| {
         let checked = plan.target.check_dimensions(&call.table(), numbers);
         vector = Some(checked.map(|()| Vector::from_le_bytes(numbers)));
-    })?;
+    })
+    .map_err(Error::without_place)?;
     vector.unwrap_or_else(|| Err(Error::Protocol("an answer without a vector".to_owned())))
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::table::{Kind, Moment, Table};
+use crate::pg::transaction::Subtransaction;
 use crate::pg::transition::{Waiting, WriteBack, Written};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::vector::Vector;
@@ -29,6 +30,8 @@ struct WriteBackOf {
     /// How many triggers are around it. Its own triggers have one more; those of statements that these run have more.
     depth: i32,
     attempt: usize,
+    /// An error that ends it ends this, too.
+    within: Subtransaction,
 }
 
 thread_local! {
@@ -104,7 +107,13 @@ fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Err
         return Err(table.unfit(TableFault::TextChanges));
     }
     let column = target.embedding.number;
-    let of = WriteBackOf { table: table.oid(), column, depth: call.depth(), attempt: attempt + 1 };
+    let of = WriteBackOf {
+        table: table.oid(),
+        column,
+        depth: call.depth(),
+        attempt: attempt + 1,
+        within: Subtransaction::current(),
+    };
     Ok(Some((written, of)))
 }
 
@@ -113,7 +122,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Err
 fn attempt(table: &Table, target: &Target, depth: i32) -> usize {
     UNDER_WAY.with_borrow_mut(|stack| {
         // What an error has left behind is not around this call.
-        stack.retain(|of| of.depth < depth);
+        stack.retain(|of| of.depth < depth && of.within.is_active());
         let last = stack.last().filter(|of| {
             (of.table, of.column, of.depth) == (table.oid(), target.embedding.number, depth - 1)
         });

@@ -47,7 +47,7 @@ enum Progress {
     New,
     Counting { model: Arc<LoadedModel>, counts: Vec<u32>, offset: usize },
     Tokenizing(Tokenizing),
-    Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: u32 },
+    Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: usize, cached: usize },
 }
 
 /// A request to embed on its way to the runner.
@@ -184,8 +184,10 @@ impl Scheduler {
                     *next += 1;
                 }
             }
-            Progress::Isolated { model, vectors, truncated } => {
-                *truncated += u32::from(self.find_or_compute_isolated(job, model, vectors, *next)?);
+            Progress::Isolated { model, vectors, truncated, cached } => {
+                let done = self.find_or_compute_isolated(job, model, vectors, *next)?;
+                *truncated += usize::from(done.truncated);
+                *cached += usize::from(done.cached);
                 *next += 1;
             }
         }
@@ -201,8 +203,8 @@ impl Scheduler {
         Ok(match job.question {
             Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
             Question::Embed { isolated: true, .. } => {
-                let vectors = VectorsFrame::new(job.id, model.dimensions, job.texts.len(), 0);
-                Progress::Isolated { model, vectors, truncated: 0 }
+                let vectors = VectorsFrame::new(job.id, model.dimensions, job.texts.len());
+                Progress::Isolated { model, vectors, truncated: 0, cached: 0 }
             }
             Question::Embed { .. } => Progress::Tokenizing(Tokenizing::new(model)),
         })
@@ -227,10 +229,10 @@ impl Scheduler {
                 self.lock_ready().queue.push(Arc::new(pending), items);
                 self.ready_changed.notify_all();
             }
-            Progress::Isolated { mut vectors, truncated, .. } => {
-                self.counters.add(Counter::Truncated, truncated as usize);
-                vectors.set_truncated(truncated);
-                job.caller.send(vectors.into_bytes(), Some(job.held));
+            Progress::Isolated { vectors, truncated, cached, .. } => {
+                self.counters.add(Counter::Truncated, truncated);
+                let frame = vectors.into_bytes(job.effort(truncated, cached));
+                job.caller.send(frame, Some(job.held));
             }
         }
     }
@@ -283,18 +285,18 @@ impl Scheduler {
     }
 
     /// Finds the vector of a text in the cache, or computes it while nothing else is computed, and tells the caller
-    /// before and after: if the engine dies in between, the caller knows why. Returns whether the text was cut.
+    /// before and after: if the engine dies in between, the caller knows why.
     fn find_or_compute_isolated(
         &self,
         job: &Job,
         model: &LoadedModel,
         vectors: &mut VectorsFrame,
         position: usize,
-    ) -> Result<bool, Failed> {
+    ) -> Result<Done, Failed> {
         let key = match self.look_up(job, model, position)? {
             Lookup::Hit(cached) => {
                 vectors.set(position, &cached.vector);
-                return Ok(cached.truncated);
+                return Ok(Done { truncated: cached.truncated, cached: true });
             }
             Lookup::Miss(key) => key,
         };
@@ -315,7 +317,7 @@ impl Scheduler {
         let mut frame = Vec::new();
         Reply::Finished { id, position: number }.append(&mut frame);
         job.caller.send_now(frame);
-        Ok(tokens.truncated())
+        Ok(Done { truncated: tokens.truncated(), cached: false })
     }
 
     /// Keeps the runner from computing until the guard is dropped. Between two holds the runner gets its turn.
@@ -332,6 +334,12 @@ impl Scheduler {
         drop(wait(ready, |state| state.running));
         Hold(self)
     }
+}
+
+/// What became of an isolated text.
+struct Done {
+    truncated: bool,
+    cached: bool,
 }
 
 impl Tokenizing {

@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
-use vector_embed_protocol::{Overlong, Purpose, Reply, VectorsFrame};
+use vector_embed_protocol::{Effort, Overlong, Purpose, Reply, VectorsFrame};
 
 use super::ready::Request;
 use crate::compute::LoadedModel;
@@ -67,11 +68,18 @@ pub struct Job {
     pub expected_hash: Option<String>,
     /// The texts.
     pub texts: Vec<Box<str>>,
+    /// When it came.
+    pub arrived: Instant,
     /// Given back when the request has been answered.
     pub held: Held,
 }
 
 impl Job {
+    /// What the answer took, which is to be sent now.
+    pub(super) fn effort(&self, truncated: usize, cached: usize) -> Effort {
+        effort(self.arrived, truncated, cached)
+    }
+
     /// Answers that the request failed, for the text at `position` where one is at fault.
     pub fn fail(self, error: &Error, position: Option<usize>) {
         let mut frame = Vec::new();
@@ -81,13 +89,20 @@ impl Job {
     }
 }
 
+fn effort(arrived: Instant, truncated: usize, cached: usize) -> Effort {
+    let micros = u32::try_from(arrived.elapsed().as_micros()).unwrap_or(u32::MAX);
+    Effort { truncated: truncated as u32, cached: cached as u32, micros }
+}
+
 /// A tokenized request that waits for its vectors.
 pub(super) struct Pending {
     pub(super) caller: Arc<dyn Caller>,
     pub(super) model: Arc<LoadedModel>,
     id: u32,
     count: usize,
-    truncated: u32,
+    truncated: usize,
+    cached: usize,
+    arrived: Instant,
     state: Mutex<PendingState>,
 }
 
@@ -110,9 +125,10 @@ impl Pending {
         found: Vec<(usize, Arc<[f32]>)>,
     ) -> Self {
         let count = job.texts.len();
-        let missing = count - found.len();
+        let (cached, arrived) = (found.len(), job.arrived);
+        let missing = count - cached;
         let state = Mutex::new(PendingState { frame: None, found, held: Some(job.held), missing });
-        Self { caller: job.caller, model, id: job.id, count, truncated: truncated as u32, state }
+        Self { caller: job.caller, model, id: job.id, count, truncated, cached, arrived, state }
     }
 
     /// Stores the vector of the text at `position`; with the last one the answer goes out.
@@ -136,7 +152,7 @@ impl Pending {
     fn frame<'s>(&self, state: &'s mut PendingState) -> &'s mut VectorsFrame {
         let PendingState { frame, found, .. } = state;
         frame.get_or_insert_with(|| {
-            let mut frame = VectorsFrame::new(self.id, self.model.dimensions, self.count, self.truncated);
+            let mut frame = VectorsFrame::new(self.id, self.model.dimensions, self.count);
             found.drain(..).for_each(|(position, vector)| frame.set(position, &vector));
             frame
         })
@@ -148,7 +164,7 @@ impl Pending {
         {
             let held = state.held.take();
             drop(state);
-            self.caller.send(frame.into_bytes(), held);
+            self.caller.send(frame.into_bytes(effort(self.arrived, self.truncated, self.cached)), held);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc as blocking};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -248,6 +248,7 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
         model: model.to_owned(),
         expected_hash: expected_hash.map(str::to_owned),
         texts: texts.iter().map(Box::from).collect(),
+        arrived: Instant::now(),
         held,
     });
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::store::{change_pooling, store};
 use crate::support::{Copy, cosine, embed, model};
@@ -101,6 +101,7 @@ impl Engine {
             model: "model".to_owned(),
             expected_hash,
             texts: texts.iter().map(|text| Box::from(*text)).collect(),
+            arrived: Instant::now(),
             held: Box::new(()),
         });
         let (mut started, mut finished) = (Vec::new(), Vec::new());
@@ -121,7 +122,7 @@ impl Engine {
                         bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
                     };
                     let vectors = reply.iter().map(numbers).collect();
-                    Ok(Vectors { vectors, truncated: reply.truncated })
+                    Ok(Vectors { vectors, truncated: reply.effort.truncated })
                 }
                 Reply::Failure(failure) => Err(failure),
                 other => panic!("another answer than to a request: {other:?}"),

@@ -1,0 +1,118 @@
+//! PostgreSQL's nodes and lists.
+
+use std::ffi::c_void;
+
+use pgrx::pg_sys::{self, Node, NodeTag};
+
+/// Numbers what a Var is of: an entry of the range table, or one of the constants below.
+#[cfg(feature = "pg14")]
+pub(super) type Relation = u32;
+#[cfg(not(feature = "pg14"))]
+pub(super) type Relation = i32;
+
+pub(super) const INDEX_VAR: Relation = pg_sys::INDEX_VAR;
+pub(super) const OUTER_VAR: Relation = pg_sys::OUTER_VAR;
+
+/// A callback that gives the node that takes another's place.
+pub(super) type Mutator = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> *mut Node;
+
+/// # Safety
+///
+/// `node` must be a node.
+pub(super) unsafe fn tag(node: *const Node) -> NodeTag {
+    // SAFETY: every node begins with its tag.
+    unsafe { (*node).type_ }
+}
+
+/// A new node, all zero but for its tag.
+///
+/// # Safety
+///
+/// `T` must be the node that `tag` names.
+pub(super) unsafe fn node<T>(tag: NodeTag) -> *mut T {
+    // SAFETY: palloc0 gives zeroed memory of the node's size, and every node begins with its tag.
+    unsafe {
+        let node = pg_sys::palloc0(size_of::<T>()).cast::<Node>();
+        (*node).type_ = tag;
+        node.cast()
+    }
+}
+
+/// A deep copy.
+///
+/// # Safety
+///
+/// `node` must be a node.
+pub(super) unsafe fn copy<T>(node: *const T) -> *mut T {
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::copyObjectImpl(node.cast()).cast() }
+}
+
+/// The pointers in a list.
+///
+/// # Safety
+///
+/// `list` must be NULL or a list of pointers to `T`.
+pub(super) unsafe fn items<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
+    // SAFETY: list_nth is called within the list's length.
+    unsafe { (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i).cast()).collect() }
+}
+
+/// A list of pointers.
+///
+/// # Safety
+///
+/// `items` must be nodes, lists, or all strings.
+pub(super) unsafe fn list<T>(items: impl IntoIterator<Item = *mut T>) -> *mut pg_sys::List {
+    // SAFETY: lappend takes NULL for the empty list.
+    items.into_iter().fold(std::ptr::null_mut(), |list, item| unsafe { pg_sys::lappend(list, item.cast()) })
+}
+
+/// Puts `change` of each pointer in a list in its place.
+///
+/// # Safety
+///
+/// `list` must be NULL or a list of pointers to `T`.
+pub(super) unsafe fn change_items<T>(list: *mut pg_sys::List, mut change: impl FnMut(*mut T) -> *mut T) {
+    // SAFETY: a list has as many cells as it says.
+    unsafe {
+        for i in 0..pg_sys::list_length(list) as usize {
+            let cell = (*list).elements.add(i);
+            (*cell).ptr_value = change((*cell).ptr_value.cast()).cast();
+        }
+    }
+}
+
+/// A reference to column `number` of a plan's input, with the type of `expression`.
+///
+/// # Safety
+///
+/// `expression` must be an expression.
+pub(super) unsafe fn column(of: Relation, number: usize, expression: *mut Node) -> *mut pg_sys::Var {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (kind, modifier) = (pg_sys::exprType(expression), pg_sys::exprTypmod(expression));
+        let collation = pg_sys::exprCollation(expression);
+        pg_sys::makeVar(of, number as i16, kind, modifier, collation, 0)
+    }
+}
+
+/// A copy of an expression whose parts have been given to `mutator`.
+///
+/// # Safety
+///
+/// `expression` must be one, and `context` what `mutator` expects.
+pub(super) unsafe fn mutate(expression: *mut Node, mutator: Mutator, context: *mut c_void) -> *mut Node {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: until PostgreSQL 15 the callback is declared without its arguments, with which it is called.
+    unsafe {
+        type Untyped = unsafe extern "C-unwind" fn() -> *mut Node;
+        let mutator = std::mem::transmute::<Mutator, Untyped>(mutator);
+        pg_sys::expression_tree_mutator(expression, Some(mutator), context)
+    }
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::expression_tree_mutator_impl(expression, Some(mutator), context)
+    }
+}
