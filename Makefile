@@ -1,7 +1,7 @@
 # One door to everything a developer, a packager or CI does here. Each target is a script of the same name.
 #
 # Variables, on the command line or in the environment (their defaults stand in scripts/lib.sh):
-#   PG                   PostgreSQL major that is built and tested (15)
+#   PG                   PostgreSQL major that is built and tested (15); check-pg has 17 and 18 where Debian 12 does not
 #   PG_CONFIG            server that install and installcheck serve (pg_config on PATH); demo, check and bench
 #                        use a private copy of the system's server and never touch the original
 #   DESTDIR              staging folder of install
@@ -11,7 +11,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e check-clients \
-        lint installcheck bench golden clean
+        check-pg lint installcheck bench golden clean
 
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +31,15 @@ install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONN
 demo:	## 2,000 real short texts embedded, indexed and searched on a throwaway cluster (KEEP=1 keeps it)
 	@scripts/demo
 
-check:	## everything that must pass; what CI runs
+check:	## everything that must pass; CI also runs check-pg PG=18
 	@scripts/check
 
 # One phase of check, with the preparations it needs.
 check-lint check-unit check-install check-sql check-e2e check-clients:
 	@scripts/check $(@:check-%=%)
+
+check-pg:	## the SQL and end-to-end tests with PG=17 or PG=18, on Debian's packages of it (root)
+	@scripts/check-pg
 
 lint:	## cargo fmt --check and clippy, warnings denied
 	@scripts/setup
@@ -51,5 +54,5 @@ bench:	## the measurements of benches/
 golden:	## make the golden vectors anew with sentence-transformers (a 6 GB environment)
 	@scripts/golden
 
-clean:	## remove build products, the private server copy and its clusters; downloads stay
+clean:	## remove what was made for PG: build products, private server, clusters, check-pg's folder; downloads stay
 	@scripts/clean

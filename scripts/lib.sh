@@ -56,6 +56,22 @@ pg_major() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 
 target_dir() { say "$cache/target/pg$1"; } # a folder for each major: pgrx's bindings differ
 
+apt_install() {
+	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+}
+
+# The sites that apt is set up with, whether it has lists of them or not.
+apt_sites() { apt-get --print-uris update | sed -n "s|^'\([^']*\)/dists/[^']*InRelease'.*|\1|p" | sort -u; }
+
+# apt_download PATH TO [HASH]: a file of the first of these sites that has it, by apt's own downloader, which knows
+# proxies and credentials. Leaves the site in $site.
+apt_download() {
+	for site in $(apt_sites); do
+		! /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "$site/$1" "${@:2}" || return 0
+	done
+	return 1
+}
+
 # Server programs refuse to run as root. They start in / because user postgres cannot enter /root.
 as_server() {
 	if is_root; then

@@ -98,9 +98,9 @@ impl StoredRow {
                 self.0,
                 table.descriptor(),
                 1,
-                &mut number,
-                &mut datum,
-                &mut is_null,
+                &raw mut number,
+                &raw mut datum,
+                &raw mut is_null,
             ))
         }
     }

@@ -18,17 +18,15 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The installation under test: that of the program `PG_CONFIG`, by default the private copy that
-    /// scripts/prefix makes. Tests leave it alone.
+    /// The installation under test: that of the program `PG_CONFIG`, which scripts/cargo sets to that of the
+    /// private copy that scripts/prefix makes. Tests leave it alone.
     pub fn under_test() -> Self {
         static INSTALLATION: OnceLock<Installation> = OnceLock::new();
         INSTALLATION.get_or_init(Self::find).clone()
     }
 
     fn find() -> Self {
-        let user = rustix::process::getuid().as_raw();
-        let private = format!("/var/tmp/vector_embed-{user}/pg15/lib/postgresql/15/bin/pg_config");
-        let pg_config = std::env::var_os("PG_CONFIG").map_or(PathBuf::from(private), PathBuf::from);
+        let pg_config = std::env::var_os("PG_CONFIG").expect("scripts/cargo sets PG_CONFIG");
         let ask = |what: &str| PathBuf::from(output(Command::new(&pg_config).arg(what)).trim());
         let installation =
             Self { bindir: ask("--bindir"), pkglibdir: ask("--pkglibdir"), sharedir: ask("--sharedir") };

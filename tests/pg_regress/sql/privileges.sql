@@ -6,8 +6,9 @@ SELECT vector_dims(embed('hello')), vector_embed.token_count('hello');
 SELECT count(*) FROM vector_embed.stat_engine;
 SELECT name FROM vector_embed.models WHERE name = 'all-MiniLM-L6-v2';
 SELECT has_function_privilege('vector_embed.embed_support(internal)', 'EXECUTE') AS may_call_support;
+\set VERBOSITY sqlstate
 SHOW vector_embed.model_path;
-\echo :SQLSTATE
+\set VERBOSITY default
 SET vector_embed.default_model = 'all-MiniLM-L6-v2';
 CREATE TABLE vector_embed.mine ();
 RESET ROLE;
