@@ -1,10 +1,15 @@
 //! Plain SQL computes its calls for many rows at once, and leaves nothing else different from row by row.
 
 mod changes;
-
+mod crashes;
 mod first;
+mod kept;
+mod memory;
+mod nested;
+mod sources;
+mod stopped;
 
-use postgres::Client;
+use postgres::{CancelToken, Client, NoTls};
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::sql::{execute, stat_engine};
 
@@ -70,12 +75,32 @@ fn row_by_row<T>(what: &str, observer: &mut Client, work: impl FnOnce() -> T) ->
     result
 }
 
-/// Rows of `docs` whose vector is missing or not that of their text.
+/// Rows of `docs` whose vector is missing or not that of their text, as one array call gives it.
 fn wrong(client: &mut Client) -> i64 {
-    count(client, "SELECT count(*) FROM docs WHERE same(embedding, twin(body)) IS NOT TRUE")
+    let query = "WITH called AS MATERIALIZED
+            (SELECT array_agg(id) AS ids, embed(array_agg(body)) AS vectors FROM docs),
+        expected AS MATERIALIZED (SELECT unnest(ids) AS id, unnest(vectors) AS vector FROM called)
+        SELECT count(*) FROM docs LEFT JOIN expected USING (id) WHERE same(embedding, vector) IS NOT TRUE";
+    count(client, query)
 }
 
 /// The number that a query gives.
 fn count(client: &mut Client, query: &str) -> i64 {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query} failed: {error:?}")).get(0)
+}
+
+/// Cancels what a session does when dropped, so that a test that fails ends.
+struct Canceller(CancelToken);
+
+impl Canceller {
+    fn of(session: &Client) -> Self {
+        Self(session.cancel_token())
+    }
+}
+
+impl Drop for Canceller {
+    fn drop(&mut self) {
+        // The server may have ended the session.
+        let _ = self.0.cancel_query(NoTls);
+    }
 }
