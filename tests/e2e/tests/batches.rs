@@ -24,11 +24,12 @@ CREATE FUNCTION same(vector, vector) RETURNS boolean LANGUAGE sql IMMUTABLE
 /// Rows of the table `docs`, unless a test says otherwise.
 const ROWS: i64 = 300;
 
-/// A table with so many short texts, all different.
+/// A table with so many short texts, all different. Each worker of a parallel plan would have its own batches.
 fn create_docs(client: &mut Client, rows: i64) {
     execute(client, TOOLS);
     let docs = format!(
-        "CREATE TABLE docs (id integer PRIMARY KEY, cat integer, body text, embedding vector(384));
+        "CREATE TABLE docs (id integer PRIMARY KEY, cat integer, body text, embedding vector(384))
+             WITH (parallel_workers = 0);
          INSERT INTO docs SELECT i, i % 5, 'document number ' || i FROM generate_series(1, {rows}) AS i;
          ANALYZE docs"
     );
@@ -89,7 +90,7 @@ fn count(client: &mut Client, query: &str) -> i64 {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query} failed: {error:?}")).get(0)
 }
 
-/// Cancels what a session does when dropped, so that a test that fails ends.
+/// Cancels what a session does if the test fails, which would otherwise wait for its end.
 struct Canceller(CancelToken);
 
 impl Canceller {
@@ -100,7 +101,9 @@ impl Canceller {
 
 impl Drop for Canceller {
     fn drop(&mut self) {
-        // The server may have ended the session.
-        let _ = self.0.cancel_query(NoTls);
+        if std::thread::panicking() {
+            // The server may have ended the session.
+            let _ = self.0.cancel_query(NoTls);
+        }
     }
 }

@@ -17,19 +17,17 @@ fn triggers_of_the_updated_table_embed_meanwhile() {
         let mut client = cluster.connect();
         execute(&mut client, "ALTER TABLE docs ADD title text, ADD by_trigger vector(384)");
         execute(&mut client, trigger);
-        // More rows than a batch has, few different titles.
+        // More texts than a batch has, few different titles.
         let more =
-            "INSERT INTO docs (id, body) SELECT i, 'many ' || i % 300 FROM generate_series(301, 9000) AS i";
+            "INSERT INTO docs (id, body) SELECT i, 'many ' || i % 1100 FROM generate_series(301, 2600) AS i";
         execute(&mut client, more);
-        for title in ["'title ' || id % 40", "title || '!'", "NULL"] {
+        for title in ["'title ' || id % 40", "nullif(title, 'title 7') || '!'"] {
             execute(&mut client, &format!("UPDATE docs SET title = {title}, embedding = embed(body)"));
-            let stale = format!(
-                "WITH titles AS MATERIALIZED
+            let stale = "WITH titles AS MATERIALIZED
                      (SELECT t AS title, twin(t) AS vector FROM (SELECT DISTINCT title FROM docs OFFSET 0) s (t))
                  SELECT count(*) FROM docs LEFT JOIN titles USING (title)
-                 WHERE same(by_trigger, vector) IS DISTINCT FROM (CASE WHEN title IS NOT NULL THEN true END)"
-            );
-            assert_eq!(count(&mut client, &stale), 0, "{trigger}, {title}");
+                 WHERE same(by_trigger, vector) IS DISTINCT FROM (CASE WHEN title IS NOT NULL THEN true END)";
+            assert_eq!(count(&mut client, stale), 0, "{trigger}, {title}");
             assert_eq!(wrong(&mut client), 0, "{trigger}, {title}");
         }
         let copied = "INSERT INTO docs (id, title, body, embedding)

@@ -107,12 +107,11 @@ fn stopped_at_each_moment(
         let pid = backend(&mut session);
         let before = stat_engine(&mut observer).expect("an engine");
         let (left, mut session) = thread::scope(|scope| {
-            let canceller = Canceller::of(&session);
+            let _canceller = Canceller::of(&session);
             let call = scope.spawn(move || (session.batch_execute(moment.statement), session));
             moment.wait_for(&mut observer, pid);
             stop(&mut observer, pid);
             let (outcome, session) = call.join().expect("the session's thread ends");
-            drop(canceller);
             (check(outcome), session)
         });
         wait::until("the engine drops the work", || {
@@ -181,6 +180,8 @@ fn statement_timeout_ends_a_batch_wherever_it_is() {
 const ROWS: i64 = 2400;
 const GIVEN: i32 = 1100;
 const TIMES: usize = 100;
+/// For each of a dozen statements.
+const TIMES_EACH: usize = 25;
 
 /// What ends early. Each of these may fail, as its error says.
 const EARLY: [(&str, Option<&str>); 12] = [
@@ -243,7 +244,7 @@ fn no_connection_is_left_by_statements_that_end_early() {
     let (mut session, mut observer) = (cluster.connect(), cluster.connect());
     execute(&mut session, "SET vector_embed.overlong_text = error");
     for (statement, expected) in EARLY {
-        for _ in 0..TIMES {
+        for _ in 0..TIMES_EACH {
             let outcome = session.simple_query(statement);
             match expected {
                 None => assert!(outcome.is_ok(), "{statement}: {outcome:?}"),
