@@ -29,29 +29,46 @@ CREATE FUNCTION vector_embed.attachment_status(
 COMMENT ON FUNCTION vector_embed.attachment_status(regclass) IS
     'for each vector column that a trigger keeps: rows, rows with a vector, rows with text and without a vector';
 
+CREATE FUNCTION vector_embed.recorded_model_hash(comment text) RETURNS text
+    AS 'MODULE_PATHNAME', 'recorded_model_hash_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION vector_embed.recorded_model_hash(text) IS
+    'the model''s hash in the comment of an attached trigger; empty if it cannot be read, NULL if there is none';
+
 -- A trigger's arguments are stored one after the other, each ended by a NUL byte. Those cloned to partitions are left
 -- out: tgparentid names the trigger they were cloned from.
 CREATE VIEW vector_embed.attachments AS
-    SELECT t.tgrelid::pg_catalog.regclass AS relation, a.arguments[1] AS embedding, a.arguments[3:] AS columns,
-           a.arguments[2] AS model,
-           CASE p.proname WHEN 'embed_row' THEN 'row' ELSE 'statement' END AS timing,
-           bool_and(t.tgenabled <> 'D') AS enabled, array_agg(t.tgname ORDER BY t.tgname) AS triggers,
-           r.hash AS recorded_hash, m.hash AS model_hash, r.hash <> m.hash AS drifted
-    FROM pg_catalog.pg_trigger t
-    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-    JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-    CROSS JOIN LATERAL (
-        SELECT array_agg(pg_catalog.convert_from(pg_catalog.decode(part[1], 'hex'), pg_catalog.getdatabaseencoding())
-                         ORDER BY place) AS arguments
-        FROM pg_catalog.regexp_matches(pg_catalog.encode(t.tgargs, 'hex'), '((?:(?!00)[0-9a-f]{2})*)00', 'g')
-             WITH ORDINALITY AS parts (part, place)) a
-    CROSS JOIN LATERAL (
-        SELECT substring(pg_catalog.obj_description(t.oid, 'pg_trigger')
-                         FROM '^vector_embed \{.*"hash":"([0-9a-f]{64})"') AS hash) r
-    LEFT JOIN vector_embed.models m ON m.name = a.arguments[2]
-    WHERE p.pronamespace = 'vector_embed'::pg_catalog.regnamespace AND p.proname IN ('embed_row', 'embed_statement')
-      AND t.tgparentid = 0 AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-    GROUP BY t.tgrelid, a.arguments, p.proname, r.hash, m.hash;
+    SELECT f.relation, f.arguments[1] AS embedding, f.arguments[3:] AS columns, f.arguments[2] AS model, f.timing,
+           f.enabled, f.triggers, nullif(f.hash, '') AS recorded_hash, m.hash AS model_hash,
+           nullif(f.hash, '') <> m.hash AS drifted,
+           CASE WHEN f.hash = '' THEN 'the comment of a trigger was edited'
+                WHEN NOT f.enabled THEN 'a trigger is disabled'
+                WHEN f.timing = 'statement' AND NOT f.complete THEN 'a trigger is missing'
+                WHEN f.timing = 'statement' AND f.has_parent THEN 'statements that name a parent table do not fire it'
+                WHEN m.name IS NULL THEN 'the model is not installed'
+                WHEN m.problem IS NOT NULL THEN 'the model cannot be used'
+                WHEN f.hash <> m.hash THEN 'the model is another one' END AS problem
+    FROM (
+        SELECT t.tgrelid::pg_catalog.regclass AS relation, a.arguments,
+               CASE p.proname WHEN 'embed_row' THEN 'row' ELSE 'statement' END AS timing,
+               bool_and(t.tgenabled IN ('O', 'A')) AS enabled, array_agg(t.tgname ORDER BY t.tgname) AS triggers,
+               bool_or(t.tgtype & 4 <> 0) AND bool_or(t.tgtype & 16 <> 0) AS complete,
+               c.relispartition OR EXISTS (
+                   SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS has_parent,
+               min(vector_embed.recorded_model_hash(pg_catalog.obj_description(t.oid, 'pg_trigger'))) AS hash
+        FROM pg_catalog.pg_trigger t
+        JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+        JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+        CROSS JOIN LATERAL (
+            SELECT array_agg(
+                       pg_catalog.convert_from(pg_catalog.decode(part[1], 'hex'), pg_catalog.getdatabaseencoding())
+                       ORDER BY place) AS arguments
+            FROM pg_catalog.regexp_matches(pg_catalog.encode(t.tgargs, 'hex'), '((?:(?!00)[0-9a-f]{2})*)00', 'g')
+                 WITH ORDINALITY AS parts (part, place)) a
+        WHERE p.pronamespace = 'vector_embed'::pg_catalog.regnamespace
+          AND p.proname IN ('embed_row', 'embed_statement')
+          AND c.relkind IN ('r', 'p', 'f') AND t.tgparentid = 0 AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        GROUP BY t.tgrelid, c.oid, c.relispartition, a.arguments, p.proname) f
+    LEFT JOIN vector_embed.models m ON m.name = f.arguments[2];
 COMMENT ON VIEW vector_embed.attachments IS
     'vector columns that triggers keep, of tables whose owner''s role the user has; starts the engine if it does not run';
 COMMENT ON COLUMN vector_embed.attachments.relation IS 'table';
@@ -59,11 +76,12 @@ COMMENT ON COLUMN vector_embed.attachments.embedding IS 'vector column';
 COMMENT ON COLUMN vector_embed.attachments.columns IS 'columns whose text is embedded';
 COMMENT ON COLUMN vector_embed.attachments.model IS 'name of the model';
 COMMENT ON COLUMN vector_embed.attachments.timing IS 'row or statement: when vectors are made';
-COMMENT ON COLUMN vector_embed.attachments.enabled IS 'whether all its triggers are enabled';
+COMMENT ON COLUMN vector_embed.attachments.enabled IS 'whether all its triggers fire in ordinary sessions';
 COMMENT ON COLUMN vector_embed.attachments.triggers IS 'names of its triggers';
 COMMENT ON COLUMN vector_embed.attachments.recorded_hash IS
     'hash of the model when it was attached; NULL where the triggers were made by hand';
 COMMENT ON COLUMN vector_embed.attachments.model_hash IS 'hash of the model that is installed by that name, or NULL';
 COMMENT ON COLUMN vector_embed.attachments.drifted IS
     'whether the two hashes differ, so that the triggers refuse to mix vectors; NULL where one is not known';
+COMMENT ON COLUMN vector_embed.attachments.problem IS 'why vectors are not kept as they should be, or NULL';
 GRANT SELECT ON vector_embed.attachments TO PUBLIC;

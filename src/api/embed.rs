@@ -53,7 +53,8 @@ fn token_count_with_model(text: Text<'_>, model: Text<'_>) -> i32 {
 fn one(text: &Text<'_>, model: Model<'_>, purpose: Purpose) -> Result<Vector, Error> {
     let mut vector = None;
     let texts = std::slice::from_ref(text);
-    send(texts, model, purpose, &mut |_, numbers| vector = Some(Vector::from_le_bytes(numbers)))?;
+    send(texts, model, purpose, &mut |_, numbers| vector = Some(Vector::from_le_bytes(numbers)))
+        .map_err(Error::without_place)?;
     vector.ok_or_else(|| Error::Protocol("an answer without a vector".to_owned()))
 }
 
@@ -66,7 +67,10 @@ fn many(texts: TextArray<'_>, model: Model<'_>) -> Result<VectorArray, Error> {
         send(&present, model, Purpose::Document, &mut |position, numbers| {
             vectors[places[position]] = Some(Vector::from_le_bytes(numbers));
         })
-        .map_err(|error| error.map_place(|position| Place::Element(places[position])))?;
+        .map_err(|error| match places.len() {
+            1 => error.without_place(),
+            _ => error.map_place(|position| Place::Element(places[position])),
+        })?;
     }
     Ok(VectorArray::like(texts, vectors))
 }

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use vector_embed_protocol::{Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
 
-use crate::error::Error;
+use crate::error::{Error, Place};
 use connection::{Connection, Start};
 use request::{Ask, Exchange, Interrupted};
 
@@ -89,7 +89,8 @@ pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
         if let Ok(bytes) = bytes.try_into() {
             count = u32::from_le_bytes(bytes);
         }
-    })?;
+    })
+    .map_err(Error::without_place)?;
     Ok(count)
 }
 
@@ -148,6 +149,7 @@ fn run(
 ) -> Result<(), Error> {
     let mut crashes = 0;
     while crashes < MAX_CRASHES {
+        let was_begun = begun.is_some();
         let mut connection = match begun.take() {
             Some(connection) => connection,
             None => connect(Start::IfNeeded)?.ok_or_else(gone)?,
@@ -159,8 +161,10 @@ fn run(
             }
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
+            // A connection that was left alone for long has been given up; if it was a crash, it will come again.
+            Err(Interrupted::EngineLost { computing: None }) if was_begun => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
-                return Err(Error::Crashed { place: exchange.told(position) });
+                return Err(Error::Crashed { place: Some(Place::Element(position)) });
             }
             Err(Interrupted::EngineLost { computing: None }) => {
                 exchange.send_again(true);

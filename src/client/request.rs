@@ -99,11 +99,6 @@ impl<T: AsRef<str>> Exchange<T> {
         }
     }
 
-    /// A position as errors tell it: not at all where there is only one text.
-    pub(super) fn told(&self, position: usize) -> Option<Place> {
-        (self.texts.len() > 1).then_some(Place::Element(position))
-    }
-
     /// Sends the texts and hands their answers to `sink`.
     pub(super) fn run(
         &mut self,
@@ -140,7 +135,9 @@ impl<T: AsRef<str>> Exchange<T> {
                 }
                 Reply::Failure(failure) => {
                     let place = match (failure.position, self.chunk(failure.id)) {
-                        (Some(position), Ok(chunk)) => self.told(chunk.texts.start + position as usize),
+                        (Some(position), Ok(chunk)) => {
+                            Some(Place::Element(chunk.texts.start + position as usize))
+                        }
                         _ => None,
                     };
                     return Err(Interrupted::Failed(Error::Engine { failure, place }));

@@ -7,6 +7,8 @@ use pgrx::PgSqlErrorCode;
 pub(crate) enum ColumnFault {
     /// There is none of that name.
     Missing,
+    /// There is none of the name that a trigger has.
+    MissingToTrigger { trigger: String },
     /// Its type, named here, is none of text.
     NoText { of: String },
     /// Its type, named here, is not one of pgvector's.
@@ -42,6 +44,12 @@ pub(crate) enum TableFault {
     KeyWithoutEquality,
     /// A trigger of its own changes the text whenever a vector is written back.
     TextChanges,
+    /// A trigger of its own keeps vectors from being written back.
+    Suppressed { rows: u64 },
+    /// It has rules for UPDATE.
+    Rules,
+    /// It is a partition or inherits from another table.
+    HasParent,
 }
 
 /// Why a trigger cannot do its work.
@@ -85,8 +93,13 @@ impl ColumnFault {
         match self {
             Self::Missing => {
                 Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
-                    .hint("If it was renamed or dropped, the trigger that names it has to be made anew.")
             }
+            Self::MissingToTrigger { trigger } => Told::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                format!("{name} does not exist"),
+            )
+            .detail(format!("Trigger \"{trigger}\" names it."))
+            .hint("If it was renamed or dropped, make the trigger anew, or detach and attach the column."),
             Self::NoText { of } => {
                 let message = format!("{name} is of type {of}, which cannot be embedded");
                 Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
@@ -173,6 +186,23 @@ impl TableFault {
             )
             .detail("A trigger of the table's own changes the text at every UPDATE, that of the vectors included.")
             .hint("Have it change the text only where it has to, or use embed_row or timing \"row\"."),
+            Self::Suppressed { rows } => Told::new(
+                PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+                format!("could not write vectors to relation \"{table}\""),
+            )
+            .detail(format!("A trigger of the table's own has left {rows} rows as they were."))
+            .hint("Have it let UPDATEs of the vector column pass, or use embed_row or timing \"row\"."),
+            Self::Rules => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" has rules for UPDATE, which triggers for statements cannot serve"),
+            )
+            .hint("Use embed_row, or attach with timing \"row\"."),
+            Self::HasParent => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" is part of another, which triggers for statements cannot serve"),
+            )
+            .detail("Statements that name its parent do not fire its triggers.")
+            .hint("Use embed_row, or attach with timing \"row\"."),
             Self::KeyWithoutEquality => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("primary key of relation \"{table}\" is not a B-tree"),

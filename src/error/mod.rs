@@ -45,6 +45,10 @@ pub(crate) enum Error {
     Table { table: String, fault: TableFault },
     #[error("{0} must not be NULL")]
     Null(&'static str),
+    #[error("relation with OID {0} does not exist")]
+    NoRelation(u32),
+    #[error("comment on trigger \"{0}\" cannot be read")]
+    TriggerComment(String),
     #[error("no column to embed is named")]
     NoColumns,
     #[error("unrecognized timing: \"{0}\"")]
@@ -96,6 +100,8 @@ impl Error {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
                 self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
@@ -127,6 +133,9 @@ impl Error {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Unavailable { detail } => Some(detail.clone()),
+            Self::TriggerComment(_) => Some(
+                "It records the model that the stored vectors were made with, and was edited.".to_owned(),
+            ),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
@@ -162,9 +171,20 @@ impl Error {
                 "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
             ),
             Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::TriggerComment(_) => Some(
+                "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
+            ),
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
+    }
+
+    /// The same error of a call that has only one text.
+    pub(crate) fn without_place(mut self) -> Self {
+        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self {
+            *place = None;
+        }
+        self
     }
 
     /// The same error with the place of the text at fault, if it tells one, told in another way.

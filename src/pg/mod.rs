@@ -11,8 +11,10 @@ pub(crate) mod settings;
 pub(crate) mod spi;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod transaction;
 pub(crate) mod transition;
 pub(crate) mod trigger;
+pub(crate) mod unguarded;
 pub(crate) mod vector;
 pub(crate) mod warning;
 

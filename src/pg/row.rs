@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use pgrx::pg_sys;
 
 use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
+use super::unguarded;
 use super::vector::Vector;
 
 /// A row of a table. Columns are those of the same table.
@@ -82,7 +83,8 @@ impl<'a> Row<'a> {
 pub(crate) struct StoredRow(pub(super) pg_sys::HeapTuple);
 
 impl StoredRow {
-    /// The row with another vector, of the column's dimensions, or with none. Checks a domain's constraints.
+    /// The row with another vector, of the column's dimensions, or with none. Checks a domain's constraints, whose
+    /// errors jump over the caller: it must have nothing to drop, nor must its callers.
     pub(crate) fn with_vector(self, table: &Table, column: VectorColumn, vector: Option<Vector>) -> Self {
         let value = vector.map(|vector| cast(vector, column));
         let mut datum = value.unwrap_or(pg_sys::Datum::null());
@@ -90,8 +92,7 @@ impl StoredRow {
         // SAFETY: the value is of the column's type, and the tuple is one of the table's.
         unsafe {
             if column.is_domain {
-                let context = pg_sys::CurrentMemoryContext;
-                pg_sys::domain_check(datum, is_null, column.type_oid, std::ptr::null_mut(), context);
+                unguarded::domain_check(datum, is_null, column.type_oid);
             }
             Self(pg_sys::heap_modify_tuple_by_cols(
                 self.0,

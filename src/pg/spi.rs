@@ -1,38 +1,36 @@
 //! SQL that this extension runs itself. Whatever is in it is named in full: the caller's `search_path` is in force.
 
 use std::ffi::CStr;
+use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 
-use super::table::Table;
 use super::text::to_server;
+use super::unguarded;
 use crate::error::Error;
 
-/// The table's owner is the current user while this value lives, and row security does not hold for it.
-#[derive(Debug)]
-pub(super) struct AsOwner {
+/// Another user for a moment, without row security.
+#[derive(Debug, Clone, Copy)]
+struct Before {
     user: pg_sys::Oid,
     context: i32,
 }
 
-impl AsOwner {
-    pub(super) fn of(table: &Table) -> Self {
-        let mut before = Self { user: pg_sys::InvalidOid, context: 0 };
-        let more = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-        // SAFETY: changes what the end of this value, or else of the transaction, changes back.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
-            pg_sys::SetUserIdAndSecContext(table.owner(), before.context | more as i32);
-        }
-        before
+/// Makes a table's owner the current user. An error before [`restore`] leaves that to the end of the transaction.
+fn become_owner(owner: pg_sys::Oid) -> Before {
+    let mut before = Before { user: pg_sys::InvalidOid, context: 0 };
+    let more = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
+    // SAFETY: variables of the process.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut before.user, &mut before.context);
+        pg_sys::SetUserIdAndSecContext(owner, before.context | more as i32);
     }
+    before
 }
 
-impl Drop for AsOwner {
-    fn drop(&mut self) {
-        // SAFETY: as it was.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
-    }
+fn restore(before: Before) {
+    // SAFETY: as it was.
+    unsafe { pg_sys::SetUserIdAndSecContext(before.user, before.context) };
 }
 
 /// A connection to the server's own SQL.
@@ -62,8 +60,8 @@ pub(crate) fn execute(sql: &str) -> Result<(), Error> {
     run(sql)
 }
 
-/// Executes a query that gives one row of numbers.
-pub(crate) fn numbers<const N: usize>(sql: &str) -> Result<[i64; N], Error> {
+/// Executes a query that gives one row of `count` numbers.
+pub(crate) fn numbers(sql: &str, count: usize) -> Result<Vec<i64>, Error> {
     let _connection = Connection::open()?;
     run(sql)?;
     // SAFETY: the query gave a table, whose descriptor and rows live until the connection ends.
@@ -73,41 +71,137 @@ pub(crate) fn numbers<const N: usize>(sql: &str) -> Result<[i64; N], Error> {
             return Err(Error::Internal("a count gave no row"));
         }
         let row = *(*table).vals;
-        Ok(std::array::from_fn(|place| {
+        let number = |place: usize| {
             let mut is_null = false;
-            let place = place as i32 + 1;
-            let number = pg_sys::SPI_getbinval(row, (*table).tupdesc, place, &mut is_null);
-            number.value() as i64
-        }))
+            pg_sys::SPI_getbinval(row, (*table).tupdesc, place as i32, &mut is_null).value() as i64
+        };
+        Ok((1..=count).map(number).collect())
     }
 }
 
-/// Executes an UPDATE that takes its values from `rows`, by the name of `name`.
-///
-/// # Safety
-///
-/// `rows` must hold `count` rows of `descriptor`.
-pub(super) unsafe fn update_from(
-    name: &CStr,
-    descriptor: pg_sys::TupleDesc,
-    rows: *mut pg_sys::Tuplestorestate,
-    count: usize,
-    sql: &str,
-) -> Result<(), Error> {
-    let _connection = Connection::open()?;
-    let mut relation = pg_sys::EphemeralNamedRelationData {
-        md: pg_sys::EphemeralNamedRelationMetadataData {
-            name: name.as_ptr().cast_mut(),
-            reliddesc: pg_sys::InvalidOid,
-            tupdesc: descriptor,
-            enrtype: pg_sys::EphemeralNameRelationType::ENR_NAMED_TUPLESTORE,
-            enrtuples: count as f64,
-        },
-        reldata: rows.cast(),
-    };
-    // SAFETY: the relation outlives the connection, which forgets it when it ends.
-    check(unsafe { pg_sys::SPI_register_relation(&mut relation) })?;
-    run(sql)
+/// An UPDATE of rows by the values in a tuplestore. All that it points to lives in a memory context, so that the
+/// value itself has nothing to drop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UpdateFrom {
+    pub(super) owner: pg_sys::Oid,
+    /// The name by which the statements know the rows.
+    pub(super) name: &'static CStr,
+    pub(super) descriptor: pg_sys::TupleDesc,
+    pub(super) rows: *mut pg_sys::Tuplestorestate,
+    pub(super) count: u64,
+    pub(super) update: *const std::ffi::c_char,
+    /// Counts the rows that the update should have changed, and has not.
+    pub(super) left: *const std::ffi::c_char,
+}
+
+/// What became of an [`UpdateFrom`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Updated {
+    /// All rows are as they should be.
+    All,
+    /// A trigger has kept so many rows from being updated.
+    Not(u64),
+    /// Rules have made something else of the statement.
+    Ruled,
+}
+
+impl UpdateFrom {
+    /// Runs it.
+    ///
+    /// The table's owner is who the statement is planned for and whose privileges are checked. What then runs, above
+    /// all the table's triggers, runs as the current user, as for any statement of his.
+    ///
+    /// # Safety
+    ///
+    /// No frame between the server's call and this one may have values to drop: errors of the statement jump over
+    /// them, since otherwise they would lose most of what they say.
+    pub(super) unsafe fn run(self) -> Updated {
+        // SAFETY: everything is released in reverse order, or else by the end of the transaction. The statement is
+        // executed as SPI would.
+        unsafe {
+            let mut relation = pg_sys::EphemeralNamedRelationData {
+                md: pg_sys::EphemeralNamedRelationMetadataData {
+                    name: self.name.as_ptr().cast_mut(),
+                    reliddesc: pg_sys::InvalidOid,
+                    tupdesc: self.descriptor,
+                    enrtype: pg_sys::EphemeralNameRelationType::ENR_NAMED_TUPLESTORE,
+                    enrtuples: self.count as f64,
+                },
+                reldata: self.rows.cast(),
+            };
+            pg_sys::SPI_connect();
+            pg_sys::SPI_register_relation(&mut relation);
+            let before = become_owner(self.owner);
+            let plan = pg_sys::SPI_prepare(self.update, 0, null_mut());
+            let cached = if plan.is_null() { null_mut() } else { pg_sys::SPI_plan_get_cached_plan(plan) };
+            restore(before);
+            let statement = match cached.as_ref() {
+                Some(cached) if pg_sys::list_length(cached.stmt_list) == 1 => {
+                    pg_sys::list_nth(cached.stmt_list, 0).cast::<pg_sys::PlannedStmt>()
+                }
+                _ => null_mut(),
+            };
+            if statement.is_null() || (*statement).commandType != pg_sys::CmdType::CMD_UPDATE {
+                pg_sys::SPI_finish();
+                return Updated::Ruled;
+            }
+            let environment = pg_sys::create_queryEnv();
+            pg_sys::register_ENR(environment, &mut relation);
+            let updated = self.execute(statement, environment);
+            pg_sys::ReleaseCachedPlan(cached, null_mut());
+            let left = if updated < self.count { self.count_left() } else { 0 };
+            pg_sys::SPI_finish();
+            if left == 0 { Updated::All } else { Updated::Not(left) }
+        }
+    }
+
+    /// Executes the statement; returns how many rows it has updated.
+    unsafe fn execute(
+        self,
+        statement: *mut pg_sys::PlannedStmt,
+        names: *mut pg_sys::QueryEnvironment,
+    ) -> u64 {
+        // SAFETY: as `_SPI_pquery` does it, but for who is the current user.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            let query = pg_sys::CreateQueryDesc(
+                statement,
+                self.update,
+                pg_sys::GetActiveSnapshot(),
+                null_mut(),
+                pg_sys::None_Receiver,
+                null_mut(),
+                names,
+                0,
+            );
+            let before = become_owner(self.owner);
+            pg_sys::ExecutorStart(query, 0);
+            restore(before);
+            unguarded::executor_run(query);
+            let updated = (*(*query).estate).es_processed;
+            unguarded::executor_finish(query);
+            pg_sys::ExecutorEnd(query);
+            pg_sys::FreeQueryDesc(query);
+            pg_sys::PopActiveSnapshot();
+            updated
+        }
+    }
+
+    unsafe fn count_left(self) -> u64 {
+        // SAFETY: the query gives one number.
+        unsafe {
+            let before = become_owner(self.owner);
+            let code = pg_sys::SPI_execute(self.left, false, 0);
+            restore(before);
+            if code < 0 || pg_sys::SPI_processed != 1 {
+                return 1; // at least one is not as it should be, or the query would not be asked
+            }
+            let table = pg_sys::SPI_tuptable;
+            let mut is_null = false;
+            pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null).value() as u64
+        }
+    }
 }
 
 fn run(sql: &str) -> Result<(), Error> {

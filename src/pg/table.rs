@@ -12,16 +12,37 @@ mod c {
     use pgrx::pg_sys;
 
     unsafe extern "C-unwind" {
-        /// Of catalog/partition.h, which pgrx does not bind.
+        // Of catalog/partition.h and catalog/pg_inherits.h, which pgrx does not bind.
         pub(super) fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+        pub(super) fn has_superclass(relation: pg_sys::Oid) -> bool;
     }
 }
 
-/// An open relation that is locked for as long as this value is used.
+/// An open relation, locked for as long as this value is used.
 #[derive(Debug)]
 pub(crate) struct Table {
     relation: pg_sys::Relation,
-    opened: bool,
+    /// If opened by this value, the lock that it gives back.
+    opened: Option<u32>,
+}
+
+/// What is to be done to a table's triggers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add,
+    /// Some are dropped.
+    Drop,
+}
+
+impl Change {
+    /// The lock that CREATE TRIGGER or DROP TRIGGER takes. Taken at once: to take the stronger later is to deadlock
+    /// with who reads and then wants to write.
+    fn lock(self) -> u32 {
+        match self {
+            Self::Add => pg_sys::ShareRowExclusiveLock,
+            Self::Drop => pg_sys::AccessExclusiveLock,
+        }
+    }
 }
 
 /// What a relation is.
@@ -105,6 +126,28 @@ pub(crate) struct TriggerEntry {
     pub(crate) name: String,
     pub(crate) function: pg_sys::Oid,
     pub(crate) arguments: Vec<String>,
+    /// The bits of `tgtype`: when it fires.
+    pub(crate) kind: u32,
+    enabled: u8,
+    /// Whether it has neither a condition nor a list of columns.
+    always: bool,
+    internal: bool,
+}
+
+impl TriggerEntry {
+    /// Whether it fires for every such event of ordinary sessions.
+    pub(crate) fn fires(&self) -> bool {
+        const ORIGIN: u8 = pg_sys::TRIGGER_FIRES_ON_ORIGIN;
+        const ALWAYS: u8 = pg_sys::TRIGGER_FIRES_ALWAYS;
+        self.always && matches!(self.enabled, ORIGIN | ALWAYS)
+    }
+
+    /// Whether it may change rows before they are stored.
+    pub(crate) fn changes_rows(&self) -> bool {
+        const BEFORE_ROW: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE;
+        const WRITES: u32 = pg_sys::TRIGGER_TYPE_INSERT | pg_sys::TRIGGER_TYPE_UPDATE;
+        !self.internal && self.kind & BEFORE_ROW == BEFORE_ROW && self.kind & WRITES != 0
+    }
 }
 
 impl Table {
@@ -114,37 +157,38 @@ impl Table {
     ///
     /// `relation` must be open for as long as the value is used.
     pub(super) unsafe fn borrowed(relation: pg_sys::Relation) -> Self {
-        Self { relation, opened: false }
+        Self { relation, opened: None }
     }
 
-    /// Opens a relation of the caller's with the lock that CREATE TRIGGER takes, so that neither its definition nor
-    /// its triggers change until the transaction ends.
-    pub(crate) fn open_to_add_triggers(oid: pg_sys::Oid) -> Self {
-        Self::open_own(oid, pg_sys::ShareRowExclusiveLock)
-    }
-
-    /// The same with the lock that DROP TRIGGER takes.
-    pub(crate) fn open_to_drop_triggers(oid: pg_sys::Oid) -> Self {
-        Self::open_own(oid, pg_sys::AccessExclusiveLock)
-    }
-
-    fn open_own(oid: pg_sys::Oid, lock: u32) -> Self {
+    /// Opens a relation of the caller's so that neither its definition nor its triggers change until the transaction
+    /// ends: with the lock that is needed.
+    pub(crate) fn open_to_change(oid: pg_sys::Oid, change: Change) -> Result<Self, Error> {
         // Before the lock: nobody may hold up other people's tables. And afterwards: now it is sure.
         check_owner(oid);
-        let table = Self::open(oid, lock);
+        let table = Self::open(oid, change.lock(), true)?;
         check_owner(oid);
-        table
+        Ok(table)
     }
 
-    /// Opens a relation to read it.
-    pub(crate) fn open_to_read(oid: pg_sys::Oid) -> Self {
-        Self::open(oid, pg_sys::AccessShareLock)
+    /// Opens a relation of the caller's to look at its triggers, without a lock that stays.
+    pub(crate) fn look_at(oid: pg_sys::Oid) -> Result<Self, Error> {
+        check_owner(oid);
+        Self::open(oid, pg_sys::AccessShareLock, false)
     }
 
-    fn open(oid: pg_sys::Oid, lock: u32) -> Self {
-        // SAFETY: raises an error if there is no such relation; the lock is kept until the transaction ends.
-        let relation = unsafe { pg_sys::relation_open(oid, lock as pg_sys::LOCKMODE) };
-        Self { relation, opened: true }
+    /// Opens a relation whose rows the caller may read, without a lock that stays.
+    pub(crate) fn open_to_read(oid: pg_sys::Oid) -> Result<Self, Error> {
+        check_select(oid);
+        Self::open(oid, pg_sys::AccessShareLock, false)
+    }
+
+    fn open(oid: pg_sys::Oid, lock: u32, keep_lock: bool) -> Result<Self, Error> {
+        // SAFETY: gives NULL if there is no such relation.
+        let relation = unsafe { pg_sys::try_relation_open(oid, lock as pg_sys::LOCKMODE) };
+        if relation.is_null() {
+            return Err(Error::NoRelation(oid.to_u32()));
+        }
+        Ok(Self { relation, opened: Some(if keep_lock { pg_sys::NoLock } else { lock }) })
     }
 
     pub(crate) fn oid(&self) -> pg_sys::Oid {
@@ -168,6 +212,13 @@ impl Table {
             pg_sys::RELKIND_FOREIGN_TABLE => Kind::Foreign,
             _ => Kind::Other,
         }
+    }
+
+    /// Whether it is a partition or inherits from another table, whose statements reach its rows and not its triggers.
+    pub(crate) fn has_parent(&self) -> bool {
+        // SAFETY: reads a catalog.
+        self.form().relispartition
+            || unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| c::has_superclass(self.oid())) }
     }
 
     /// Its name with its schema, quoted for SQL.
@@ -272,30 +323,27 @@ impl Table {
 
     /// The columns of the primary key, each with the operator that compares it.
     pub(crate) fn primary_key(&self) -> Result<Vec<KeyColumn>, Error> {
-        // SAFETY: the relation is open, and its index exists as long as it is. An index has as many columns,
-        // families and input types as its form says.
+        // SAFETY: the relation is open, and its indexes exist as long as it is.
         unsafe {
-            // Only this fills in the relation's primary key.
-            pg_sys::list_free(pg_sys::RelationGetIndexList(self.relation));
-            let oid = (*self.relation).rd_pkindex;
-            if oid == pg_sys::InvalidOid {
-                return Err(self.unfit(TableFault::NoPrimaryKey));
+            let list = pg_sys::RelationGetIndexList(self.relation);
+            let indexes: Vec<pg_sys::Oid> =
+                (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth_oid(list, i)).collect();
+            pg_sys::list_free(list);
+            // Not what the relation itself says: it leaves out keys that are deferrable.
+            for oid in indexes {
+                let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+                let form = (*index).rd_index;
+                let key = ((*form).indisprimary && (*form).indisvalid).then(|| key_columns(index));
+                // Others number their strategies in their own way. PostgreSQL 18 has them, for periods of time.
+                let is_btree = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID;
+                pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                match key {
+                    Some(key) if is_btree => return Ok(key),
+                    Some(_) => return Err(self.unfit(TableFault::KeyWithoutEquality)),
+                    None => {}
+                }
             }
-            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let is_btree = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID;
-            let form = (*index).rd_index;
-            let count = (*form).indnkeyatts as usize;
-            let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
-            let key = (0..count).map(|place| {
-                let (family, input) = (*(*index).rd_opfamily.add(place), *(*index).rd_opcintype.add(place));
-                let equal = pg_sys::BTEqualStrategyNumber as i16;
-                let operator = pg_sys::get_opfamily_member(family, input, input, equal);
-                KeyColumn { number: numbers[place], operator }
-            });
-            let key = key.collect();
-            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
-            // Others number their strategies in their own way. PostgreSQL 18 has them, for periods of time.
-            if is_btree { Ok(key) } else { Err(self.unfit(TableFault::KeyWithoutEquality)) }
+            Err(self.unfit(TableFault::NoPrimaryKey))
         }
     }
 
@@ -312,6 +360,10 @@ impl Table {
                     name: from_server(CStr::from_ptr(trigger.tgname)),
                     function: trigger.tgfoid,
                     arguments: arguments(trigger),
+                    kind: trigger.tgtype as u32,
+                    enabled: trigger.tgenabled as u8,
+                    always: trigger.tgqual.is_null() && trigger.tgnattr == 0,
+                    internal: trigger.tgisinternal,
                 })
                 .collect()
         }
@@ -374,9 +426,9 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if self.opened {
-            // SAFETY: opened by this value. The lock stays until the transaction ends.
-            unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE) };
+        if let Some(lock) = self.opened {
+            // SAFETY: opened by this value.
+            unsafe { pg_sys::relation_close(self.relation, lock as pg_sys::LOCKMODE) };
         }
     }
 }
@@ -387,6 +439,27 @@ pub(crate) struct KeyColumn {
     pub(crate) number: i16,
     /// The key's own equality.
     pub(super) operator: pg_sys::Oid,
+}
+
+/// The columns of an index and their equality.
+///
+/// # Safety
+///
+/// The index must be open.
+unsafe fn key_columns(index: pg_sys::Relation) -> Vec<KeyColumn> {
+    // SAFETY: an index has as many columns, families and input types as its form says.
+    unsafe {
+        let form = (*index).rd_index;
+        let count = (*form).indnkeyatts as usize;
+        let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
+        let column = |place: usize| {
+            let (family, input) = (*(*index).rd_opfamily.add(place), *(*index).rd_opcintype.add(place));
+            let equal = pg_sys::BTEqualStrategyNumber as i16;
+            let operator = pg_sys::get_opfamily_member(family, input, input, equal);
+            KeyColumn { number: numbers[place], operator }
+        };
+        (0..count).map(column).collect()
+    }
 }
 
 /// A trigger's arguments.
@@ -440,6 +513,23 @@ fn check_owner(oid: pg_sys::Oid) {
         if !name.is_null() {
             let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(oid));
             pg_sys::aclcheck_error(pg_sys::AclResult::ACLCHECK_NOT_OWNER, kind, name);
+        }
+    }
+}
+
+/// Raises PostgreSQL's own error unless the caller may read the relation.
+fn check_select(oid: pg_sys::Oid) {
+    // SAFETY: lookups in the catalogs; a relation that is gone has no name, and opening it is the error then.
+    unsafe {
+        let name = pg_sys::get_rel_name(oid);
+        if name.is_null() {
+            return;
+        }
+        let result =
+            pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
+        if result != pg_sys::AclResult::ACLCHECK_OK {
+            let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(oid));
+            pg_sys::aclcheck_error(result, kind, name);
         }
     }
 }

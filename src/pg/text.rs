@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
-use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::pg_sys;
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::{IntoDatum, pg_sys};
 
 use crate::error::{Error, OrRaise};
 
@@ -107,6 +107,30 @@ fn convert_bytes(bytes: &[u8], from: u32, to: u32) -> Vec<u8> {
         let converted = CStr::from_ptr(result.cast()).to_bytes().to_vec();
         pg_sys::pfree(result.cast());
         converted
+    }
+}
+
+/// A `text` result with a name in it, in the server's encoding.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerText(pub(crate) String);
+
+impl IntoDatum for ServerText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // SAFETY: copies a string that ends with NUL.
+        Some(unsafe { pg_sys::cstring_to_text(to_server(&self.0).as_ptr()) }.into())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+// SAFETY: the datum is what the SQL declaration says, `text`.
+unsafe impl BoxRet for ServerText {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        let datum = self.into_datum().unwrap_or(pg_sys::Datum::null());
+        // SAFETY: made in the memory context of this call.
+        unsafe { fcinfo.return_raw_datum(datum) }
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
+use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 
 use super::row::{Row, vector_type_beside};
-use super::spi::{self, AsOwner};
+use super::spi::{UpdateFrom, Updated};
 use super::table::{KeyColumn, Table, TextColumn, VectorColumn};
 use super::text::{from_server, to_server};
 use super::vector::Vector;
-use crate::error::Error;
+use crate::error::{Error, TableFault};
 
 /// The rows that a statement has touched, in the order in which it touched them.
 #[derive(Debug)]
@@ -69,6 +70,14 @@ impl Drop for TransitionTable<'_> {
 /// What identifies a row, and what its vector was made from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting(pg_sys::HeapTuple);
+
+impl Waiting {
+    /// Bytes that the row takes.
+    pub(crate) fn bytes(self) -> usize {
+        // SAFETY: made by `WriteBack::note`, in memory that lives.
+        unsafe { (*self.0).t_len as usize }
+    }
+}
 
 /// Rows whose vectors are written back by one UPDATE.
 ///
@@ -172,20 +181,46 @@ impl<'t> WriteBack<'t> {
         Some(format!("({})=({})", names.join(", "), values.join(", ")))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Writes the vectors, as the table's owner: who may insert need not be allowed to update. Foreign keys do the
-    /// same with the rows that refer to others.
-    pub(crate) fn run(self) -> Result<(), Error> {
-        let sql = self.update();
-        let _owner = AsOwner::of(self.table);
-        // SAFETY: the rows are of the descriptor, and both outlive the query.
-        unsafe { spi::update_from(ROWS, self.descriptor, self.store, self.count, &sql) }
+    /// The rows, ready to be written; `None` if there are none.
+    pub(crate) fn finish(mut self) -> Option<Written> {
+        if self.count == 0 {
+            return None;
+        }
+        let of_type = self.table.attribute(self.embedding.number);
+        let update = UpdateFrom {
+            owner: self.table.owner(),
+            name: ROWS,
+            descriptor: self.descriptor,
+            rows: std::mem::replace(&mut self.store, null_mut()),
+            count: self.count as u64,
+            update: in_memory_context(&self.update()),
+            left: in_memory_context(&self.left(&quoted_type(of_type.atttypid, of_type.atttypmod))),
+        };
+        Some(Written(update))
     }
 
     fn update(&self) -> String {
+        format!(
+            "UPDATE {} AS t SET {} = v.computed FROM vector_embed_rows AS v WHERE {}",
+            self.table.quoted_name(),
+            self.table.quoted_column(self.embedding.number),
+            self.unchanged()
+        )
+    }
+
+    /// Rows that are as they were although their vectors are others.
+    fn left(&self, kind: &str) -> String {
+        format!(
+            "SELECT pg_catalog.count(*) FROM {} AS t, vector_embed_rows AS v WHERE {} \
+             AND NOT pg_catalog.record_image_eq(ROW(t.{}), ROW(v.computed::{kind}))",
+            self.table.quoted_name(),
+            self.unchanged(),
+            self.table.quoted_column(self.embedding.number),
+        )
+    }
+
+    /// That a row `t` of the table is the noted row `v`, and has its vector and texts.
+    fn unchanged(&self) -> String {
         let clauses = self.key.iter().enumerate().map(|(place, column)| {
             let of_table = format!("t.{}", self.table.quoted_column(column.number));
             let of_rows = format!("v.{}", key_name(place).to_string_lossy());
@@ -199,21 +234,58 @@ impl<'t> WriteBack<'t> {
         let noted: Vec<String> = noted.map(|name| format!("v.{}", name.to_string_lossy())).collect();
         // Compares stored bytes, so that nobody's operators are called, and types without equality will do. As an
         // operator between rows it would be a comparison column by column.
-        let unchanged =
+        let image =
             format!("pg_catalog.record_image_eq(ROW({}), ROW({}))", columns.join(", "), noted.join(", "));
-        format!(
-            "UPDATE {} AS t SET {} = v.computed FROM vector_embed_rows AS v WHERE {}",
-            self.table.quoted_name(),
-            self.table.quoted_column(self.embedding.number),
-            clauses.chain([unchanged]).collect::<Vec<_>>().join(" AND ")
-        )
+        clauses.chain([image]).collect::<Vec<_>>().join(" AND ")
     }
+}
+
+/// Rows that are ready to be written back. Has nothing to drop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written(UpdateFrom);
+
+impl Written {
+    /// Writes the vectors.
+    ///
+    /// The table's owner is who is allowed to: who may insert need not be allowed to update. The table's triggers run
+    /// as the current user, as for any other statement.
+    ///
+    /// # Safety
+    ///
+    /// No frame up to the server's call may have anything to drop, see [`UpdateFrom::run`].
+    pub(crate) unsafe fn write(self) -> Result<(), TableFault> {
+        // SAFETY: the caller's promise; the rows are not used afterwards.
+        unsafe {
+            let updated = self.0.run();
+            pg_sys::tuplestore_end(self.0.rows);
+            match updated {
+                Updated::All => Ok(()),
+                Updated::Not(rows) => Err(TableFault::Suppressed { rows }),
+                Updated::Ruled => Err(TableFault::Rules),
+            }
+        }
+    }
+}
+
+/// A type as SQL has it, with its modifier and schema.
+fn quoted_type(oid: pg_sys::Oid, modifier: i32) -> String {
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: the type exists; returns a palloc'd string that ends with NUL.
+    from_server(unsafe { CStr::from_ptr(pg_sys::format_type_extended(oid, modifier, flags as _)) })
+}
+
+/// SQL in the server's encoding and the current memory context.
+fn in_memory_context(sql: &str) -> *const std::ffi::c_char {
+    // SAFETY: copies a string that ends with NUL.
+    unsafe { pg_sys::pstrdup(to_server(sql).as_ptr()) }
 }
 
 impl Drop for WriteBack<'_> {
     fn drop(&mut self) {
-        // SAFETY: made by this value.
-        unsafe { pg_sys::tuplestore_end(self.store) };
+        if !self.store.is_null() {
+            // SAFETY: made by this value, and not handed on.
+            unsafe { pg_sys::tuplestore_end(self.store) };
+        }
     }
 }
 

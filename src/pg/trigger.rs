@@ -8,8 +8,8 @@ use pgrx::{PgMemoryContexts, pg_sys};
 use super::row::{Row, StoredRow};
 use super::table::{self, Table};
 use super::text::from_server;
-use super::transition::TransitionTable;
-use crate::error::{Error, OrRaise};
+use super::transition::{TransitionTable, Written};
+use crate::error::{Error, OrRaise, TableFault};
 
 /// What a trigger function is told, as its only argument.
 #[derive(Debug)]
@@ -96,6 +96,19 @@ impl<'a> TriggerCall<'a> {
     pub(crate) fn new_rows(&self) -> Option<TransitionTable<'a>> {
         // SAFETY: as above.
         unsafe { TransitionTable::open(self.data.tg_newtable, self.table().descriptor()) }
+    }
+
+    /// How many triggers are running, this one included.
+    pub(crate) fn depth(&self) -> i32 {
+        // SAFETY: a function without arguments.
+        unsafe { pgrx::direct_function_call(pg_sys::pg_trigger_depth, &[]) }.unwrap_or(0)
+    }
+
+    /// Writes vectors to the trigger's table. Whoever calls this must have nothing to drop, nor must its callers:
+    /// errors of the statement jump over them.
+    pub(crate) fn write(&self, written: Written) -> Result<(), TableFault> {
+        // SAFETY: the only caller is the trigger function itself, which keeps to it.
+        unsafe { written.write() }
     }
 
     /// A value that is made once for all calls of the trigger in one statement.

@@ -34,3 +34,13 @@ pub(crate) fn notice(message: String) {
     ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, for_server(message), "vector_embed")
         .report(pgrx::PgLogLevel::NOTICE);
 }
+
+/// Warns that a trigger comes after ours and may change a text whose vector has been made.
+pub(crate) fn later_trigger(later: &str, ours: &str) {
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    let message = format!("trigger \"{later}\" fires after \"{ours}\"");
+    ErrorReport::new(code, for_server(message), "vector_embed")
+        .set_detail("If it changes the text, the vector will be that of the text before.")
+        .set_hint(for_server(format!("Rename it to a name that sorts before \"{ours}\".")))
+        .report(pgrx::PgLogLevel::WARNING);
+}

@@ -12,6 +12,19 @@ pub(super) struct Signature {
     pub(super) names_model: bool,
 }
 
+impl Signature {
+    /// As a plan carries it.
+    pub(super) fn to_number(self) -> i32 {
+        i32::from(self.purpose == Purpose::Query) | i32::from(self.names_model) << 1
+    }
+
+    /// What [`Self::to_number`] gave.
+    pub(super) fn from_number(number: i32) -> Self {
+        let purpose = if number & 1 == 0 { Purpose::Document } else { Purpose::Query };
+        Self { purpose, names_model: number & 2 != 0 }
+    }
+}
+
 /// The signature of `embed` or `embed_query` over a text; `None` for all other functions, and for these if they were
 /// altered to run as another user or with other settings, or not to be STRICT.
 ///

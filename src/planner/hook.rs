@@ -7,22 +7,23 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
+use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::batch;
 use super::nodes::{copy, items, list, node};
-use crate::pg::settings;
+use crate::pg::{settings, unguarded};
 
 static mut NEXT_PLANNER: pg_sys::planner_hook_type = None;
 static mut NEXT_EXECUTOR_START: pg_sys::ExecutorStart_hook_type = None;
 
 thread_local! {
-    /// How many statements are being planned under the hook.
-    static PLANNING: Cell<usize> = const { Cell::new(0) };
     /// Whether the library was loaded by this very process, when a session needed it.
     static LATE: Cell<bool> = const { Cell::new(false) };
+    /// Whether the hook has seen a statement. It sees all that begin to be planned after the library was loaded.
+    static HOOKED: Cell<bool> = const { Cell::new(false) };
     /// Whether a statement that calls `embed` was planned past the hook.
     static MISSED: Cell<bool> = const { Cell::new(false) };
 }
@@ -45,76 +46,93 @@ pub(crate) fn install() {
 
 /// Notes that a call is being planned.
 pub(super) fn note_call() {
-    if PLANNING.get() == 0 {
+    if !HOOKED.get() {
         MISSED.set(true);
     }
 }
 
-/// Counts a statement while it is planned, also where an error ends that.
-struct Planning;
-
-impl Planning {
-    fn begin() -> Self {
-        PLANNING.set(PLANNING.get() + 1);
-        Self
-    }
-}
-
-impl Drop for Planning {
-    fn drop(&mut self) {
-        PLANNING.set(PLANNING.get() - 1);
-    }
-}
-
-#[pg_guard]
+/// Not guarded, and without anything to drop: errors of whoever plans jump over it, with all that they say.
 unsafe extern "C-unwind" fn planner(
     query: *mut pg_sys::Query,
     source: *const c_char,
     options: c_int,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    HOOKED.set(true);
     // SAFETY: called as a planner, and hands on what it was called with.
     unsafe {
-        let statement = {
-            let _planning = Planning::begin();
-            match NEXT_PLANNER {
-                Some(next) => next(query, source, options, parameters),
-                None => pg_sys::standard_planner(query, source, options, parameters),
-            }
+        let statement = match NEXT_PLANNER {
+            Some(next) => next(query, source, options, parameters),
+            None => unguarded::standard_planner(query, source, options, parameters),
         };
         // A cursor may go backwards, or be where an UPDATE happens, which a node that reads ahead cannot serve.
-        if options as u32 & CURSOR == 0 && settings::batch_planning() && depends_on_functions(statement) {
-            rewrite(statement);
+        if options as u32 & CURSOR == 0 && settings::batch_planning() {
+            see_plan(statement);
         }
         statement
     }
 }
 
 #[pg_guard]
+unsafe extern "C-unwind" fn see_plan(statement: *mut pg_sys::PlannedStmt) {
+    // SAFETY: called with a finished plan that nobody else has yet.
+    unsafe {
+        if depends_on_functions(statement) {
+            rewrite(statement);
+        }
+    }
+}
+
+/// Not guarded, as above.
 unsafe extern "C-unwind" fn executor_start(description: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: called as an executor's start, and hands on what it was called with. The copy lives as long as the
-    // description, in its memory context.
+    // SAFETY: called as an executor's start, and hands on what it was called with.
+    unsafe {
+        let copy = if MISSED.get() && settings::batch_planning() {
+            see_missed(description, flags)
+        } else {
+            null_mut()
+        };
+        match NEXT_EXECUTOR_START {
+            Some(next) => next(description, flags),
+            None => unguarded::standard_executor_start(description, flags),
+        }
+        let state = (*description).estate;
+        if !copy.is_null() && !state.is_null() {
+            pg_sys::MemoryContextSetParent(copy, (*state).es_query_cxt);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn see_missed(
+    description: *mut pg_sys::QueryDesc,
+    flags: c_int,
+) -> pg_sys::MemoryContext {
+    // SAFETY: called with a query that has not been started. The copy lives in memory of its own, which is let go with
+    // the query's.
     unsafe {
         let statement = (*description).plannedstmt;
-        if MISSED.get()
-            && settings::batch_planning()
-            && flags as u32 & (pg_sys::EXEC_FLAG_BACKWARD | pg_sys::EXEC_FLAG_REWIND) == 0
-            && !is_of_cursor(statement)
+        if flags as u32 & (pg_sys::EXEC_FLAG_BACKWARD | pg_sys::EXEC_FLAG_REWIND) == 0
             && depends_on_functions(statement)
             && !is_rewritten(statement)
+            && !is_of_cursor(statement)
             && batch::has_calls(statement)
         {
-            let context = pg_sys::GetMemoryChunkContext(description.cast());
-            let before = pg_sys::MemoryContextSwitchTo(context);
+            let memory = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"vector_embed plan".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let before = pg_sys::MemoryContextSwitchTo(memory);
             let statement = copy(statement);
             rewrite(statement);
             pg_sys::MemoryContextSwitchTo(before);
             (*description).plannedstmt = statement;
+            return memory;
         }
-        match NEXT_EXECUTOR_START {
-            Some(next) => next(description, flags),
-            None => pg_sys::standard_ExecutorStart(description, flags),
-        }
+        null_mut()
     }
 }
 

@@ -158,9 +158,8 @@ unsafe fn lists_calls_in_values(query: *mut pg_sys::Query, mut function: pg_sys:
         items::<pg_sys::RangeTblEntry>((*query).rtable).into_iter().any(|entry| {
             (*query).commandType == pg_sys::CmdType::CMD_INSERT
                 && (*entry).rtekind == pg_sys::RTEKind::RTE_VALUES
-                && items::<pg_sys::Node>((*entry).values_lists)
-                    .first()
-                    .is_some_and(|row| calls(*row, (&raw mut function).cast()))
+                && pg_sys::list_length((*entry).values_lists) > 0
+                && calls(pg_sys::list_nth((*entry).values_lists, 0).cast(), (&raw mut function).cast())
         })
     }
 }

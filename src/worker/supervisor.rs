@@ -98,6 +98,8 @@ impl Supervisor {
     }
 
     fn start(&mut self) {
+        // Who begins to wait after this moment, perhaps after a repair, is not told of this attempt.
+        let begin = SystemTime::now();
         match EngineProcess::start(&self.settings, self.starts) {
             Ok(engine) => {
                 log!("vector_embed: started engine process {}", engine.pid());
@@ -106,7 +108,7 @@ impl Supervisor {
             }
             Err(error) => {
                 let reason = format!("Could not execute \"{}\": {error}.", executable().display());
-                self.failed(&reason, SystemTime::now());
+                self.failed(&reason, begin);
             }
         }
     }

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attachment::{Filler, Record, Timing, fillers};
+use super::attachment::{Filler, Record, Recorded, Timing, fillers};
 use super::statement;
 use super::target::Target;
 use crate::api::vectors;
@@ -11,10 +11,12 @@ use crate::client;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::settings::Model;
 use crate::pg::spi;
-use crate::pg::table::{Kind, Moment, Table, quote_identifier, quote_literal};
-use crate::pg::text::{Text, for_server};
+use crate::pg::table::{
+    Change, Kind, Moment, Table, TriggerEntry, quote_identifier, quote_literal, trigger_function,
+};
+use crate::pg::text::{ServerText, Text};
 use crate::pg::vector::TextArray;
-use crate::pg::warning::notice;
+use crate::pg::warning::{self, notice};
 
 /// Triggers fire in the order of their names: what others change in a text is to come before.
 const TRIGGER_PREFIX: &str = "zz_vector_embed_";
@@ -31,64 +33,98 @@ fn attach(
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
         let columns =
             columns.elements().iter().map(|column| column.as_ref().map(|text| text.as_str().to_owned()));
+        let model = model.as_ref().map_or(Model::Default, |model| Model::Named(model.as_str()));
         Ok(Wish {
+            relation: relation.ok_or(Error::Null("relation"))?,
             embedding: embedding.as_ref().ok_or(Error::Null("embedding"))?.as_str().to_owned(),
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
-            model: model
-                .as_ref()
-                .map_or(Model::Default, |model| Model::Named(model.as_str()))
-                .name()?
-                .into_owned(),
+            model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
         })
     };
-    let attached = given().and_then(|wish| {
-        let relation = relation.ok_or(Error::Null("relation"))?;
-        wish.carry_out(&Table::open_to_add_triggers(relation))
-    });
-    attached.or_raise();
+    given().and_then(|wish| wish.carry_out()).or_raise();
 }
 
 #[pg_extern(sql = false)]
 fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
-    let table = Table::open_to_drop_triggers(relation);
-    let attached: Vec<Filler> = fillers(&table)
-        .into_iter()
-        .filter(|filler| filler.record.is_some() && filler.embedding() == embedding.as_str())
-        .collect();
-    if attached.is_empty() {
-        let (column, name) = (embedding.as_str(), table.name());
-        notice(format!("column \"{column}\" of relation \"{name}\" is not attached, skipping"));
-    }
-    attached.iter().try_for_each(|filler| drop_trigger(&table, filler)).or_raise();
+    let is_attached = |filler: &Filler| filler.is_attached() && filler.embedding() == embedding.as_str();
+    let detached = || {
+        let seen = Table::look_at(relation)?;
+        if !fillers(&seen).iter().any(is_attached) {
+            let (column, name) = (embedding.as_str(), seen.name());
+            notice(format!("column \"{column}\" of relation \"{name}\" is not attached, skipping"));
+            return Ok(());
+        }
+        drop(seen);
+        let table = Table::open_to_change(relation, Change::Drop)?;
+        fillers(&table)
+            .iter()
+            .filter(|filler| is_attached(filler))
+            .try_for_each(|filler| drop_trigger(&table, filler))
+    };
+    detached().or_raise();
 }
+
+/// A column, its table's rows, and of these how many have a vector and how many lack one. The latter are not known
+/// where columns are not what they were.
+type Counted = (ServerText, i64, Option<i64>, Option<i64>);
 
 type Counts = TableIterator<
     'static,
-    (name!(embedding, String), name!(total, i64), name!(embedded, i64), name!(missing, i64)),
+    (
+        name!(embedding, ServerText),
+        name!(total, i64),
+        name!(embedded, Option<i64>),
+        name!(missing, Option<i64>),
+    ),
 >;
 
 #[pg_extern(sql = false)]
 fn attachment_status(relation: pg_sys::Oid) -> Counts {
-    let table = Table::open_to_read(relation);
-    let mut fillers = fillers(&table);
-    fillers.dedup_by(|one, two| one.trigger.arguments == two.trigger.arguments);
-    let counted =
-        fillers.iter().map(|filler| count(&table, filler)).collect::<Result<Vec<_>, _>>().or_raise();
-    TableIterator::new(counted)
+    TableIterator::new(count(relation).or_raise())
 }
 
-fn count(table: &Table, filler: &Filler) -> Result<(String, i64, i64, i64), Error> {
-    let embedding = quote_identifier(&table.column(filler.embedding())?.name);
-    let columns: Vec<String> = filler.columns().iter().map(|column| quote_identifier(column)).collect();
-    let [total, embedded, missing] = spi::numbers(&format!(
-        "SELECT pg_catalog.count(*), pg_catalog.count({embedding}), pg_catalog.count(*) FILTER (
-             WHERE {embedding} IS NULL AND pg_catalog.num_nonnulls({columns}) OPERATOR(pg_catalog.>) 0)
-         FROM {table}",
-        columns = columns.join(", "),
-        table = table.quoted_name(),
-    ))?;
-    Ok((for_server(filler.embedding().to_owned()), total, embedded, missing))
+/// Counts the rows of all attachments of a table at once.
+fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
+    let table = Table::open_to_read(relation)?;
+    if table.kind() == Kind::Other {
+        return Err(table.unfit(TableFault::Kind));
+    }
+    let mut attached: Vec<Vec<String>> =
+        fillers(&table).into_iter().map(|filler| filler.trigger.arguments).collect();
+    attached.retain(|arguments| !arguments.is_empty());
+    attached.sort();
+    attached.dedup();
+    let mut counts = vec!["pg_catalog.count(*)".to_owned()];
+    for arguments in &attached {
+        let columns = arguments.get(2..).unwrap_or_default();
+        let all_exist = [&arguments[0]].into_iter().chain(columns).all(|column| table.column(column).is_ok());
+        counts.extend(if all_exist && !columns.is_empty() {
+            let embedding = quote_identifier(&arguments[0]);
+            let columns: Vec<String> = columns.iter().map(|column| quote_identifier(column)).collect();
+            let columns = columns.join(", ");
+            [
+                format!("pg_catalog.count({embedding})"),
+                format!(
+                    "pg_catalog.count(*) FILTER (WHERE {embedding} IS NULL \
+                     AND pg_catalog.num_nonnulls({columns}) OPERATOR(pg_catalog.>) 0)"
+                ),
+            ]
+        } else {
+            // Its columns are not what they were; -1 tells it apart.
+            ["-1::bigint".to_owned(), "-1::bigint".to_owned()]
+        });
+    }
+    if attached.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT {} FROM {}", counts.join(", "), table.quoted_name());
+    let numbers = spi::numbers(&sql, counts.len())?;
+    let known = |number: i64| (number >= 0).then_some(number);
+    let rows = attached.into_iter().zip(numbers[1..].chunks_exact(2)).map(|(mut arguments, pair)| {
+        (ServerText(arguments.swap_remove(0)), numbers[0], known(pair[0]), known(pair[1]))
+    });
+    Ok(rows.collect())
 }
 
 fn parse_timing(timing: &str) -> Result<Timing, Error> {
@@ -102,6 +138,7 @@ fn parse_timing(timing: &str) -> Result<Timing, Error> {
 
 /// What somebody wants attached.
 struct Wish {
+    relation: pg_sys::Oid,
     embedding: String,
     columns: Vec<String>,
     model: String,
@@ -109,39 +146,63 @@ struct Wish {
 }
 
 impl Wish {
-    fn carry_out(&self, table: &Table) -> Result<(), Error> {
-        let target = self.check(table)?;
-        let fillers: Vec<Filler> =
-            fillers(table).into_iter().filter(|filler| filler.embedding() == self.embedding).collect();
-        if let Some(other) = fillers.iter().find(|filler| filler.record.is_none()) {
-            let trigger = other.trigger.name.clone();
-            return Err(table.fault(&self.embedding, ColumnFault::FilledBy { trigger }));
-        }
-        let hash = client::model(&self.model)?.hash;
-        for (filler, record) in fillers.iter().filter_map(|filler| Some((filler, filler.record.as_ref()?))) {
-            if filler.model() != self.model || record.hash != hash {
-                let hash = record.hash.get(..12).unwrap_or(&record.hash);
-                let attached = format!("model \"{}\" with a hash that begins with {hash}", filler.model());
-                return Err(table.fault(&self.embedding, ColumnFault::OtherModel { attached }));
+    fn carry_out(&self) -> Result<(), Error> {
+        // What takes time, asking the engine, is done before anybody has to wait for the table.
+        let (existing, hash) = {
+            let table = Table::look_at(self.relation)?;
+            let target = self.check(&table)?;
+            let hash = client::model(&self.model)?.hash;
+            let existing = self.compatible(&table, &hash)?;
+            self.probe(&table, &target, &hash)?;
+            if self.is_fulfilled_by(&existing) {
+                let (column, name) = (&self.embedding, table.name());
+                notice(format!("column \"{column}\" of relation \"{name}\" is already attached, skipping"));
+                return Ok(());
             }
-            if filler.columns() != self.columns {
-                let attached = filler.columns().join(", ");
-                return Err(table.fault(&self.embedding, ColumnFault::OtherColumns { attached }));
-            }
-        }
-        // Loads the model, which alone shows that it can be, and for some models how long their vectors are.
+            (existing, hash)
+        };
+        let change = if existing.is_empty() { Change::Add } else { Change::Drop };
+        let table = Table::open_to_change(self.relation, change)?;
+        self.check(&table)?;
+        self.compatible(&table, &hash)?.iter().try_for_each(|filler| drop_trigger(&table, filler))?;
+        self.create(&table, &Record { timing: self.timing, hash: &hash })
+    }
+
+    /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.
+    fn probe(&self, table: &Table, target: &Target, hash: &str) -> Result<(), Error> {
         let mut fits = Ok(());
-        vectors::embed(&[""], &target.wanted(Some(&hash)), &mut |_, numbers| {
+        vectors::embed(&[""], &target.wanted(Some(hash)), &mut |_, numbers| {
             fits = target.check_dimensions(table, numbers);
-        })?;
-        fits?;
-        if self.is_fulfilled_by(&fillers) {
-            let (column, name) = (&self.embedding, table.name());
-            notice(format!("column \"{column}\" of relation \"{name}\" is already attached, skipping"));
-            return Ok(());
+        })
+        .map_err(Error::without_place)?;
+        fits
+    }
+
+    /// The triggers that fill the column now, if they may give way to those that are wanted: the column's vectors must
+    /// stay of one kind.
+    fn compatible(&self, table: &Table, hash: &str) -> Result<Vec<Filler>, Error> {
+        let existing: Vec<Filler> =
+            fillers(table).into_iter().filter(|filler| filler.embedding() == self.embedding).collect();
+        for filler in &existing {
+            let fault = match &filler.recorded {
+                Recorded::Nothing => Some(ColumnFault::FilledBy { trigger: filler.trigger.name.clone() }),
+                Recorded::Unreadable => return Err(Error::TriggerComment(filler.trigger.name.clone())),
+                Recorded::Hash(recorded) if filler.model() != self.model || recorded != hash => {
+                    let digits = recorded.get(..12).unwrap_or(recorded);
+                    let attached =
+                        format!("model \"{}\" with a hash that begins with {digits}", filler.model());
+                    Some(ColumnFault::OtherModel { attached })
+                }
+                Recorded::Hash(_) if filler.columns() != self.columns => {
+                    Some(ColumnFault::OtherColumns { attached: filler.columns().join(", ") })
+                }
+                Recorded::Hash(_) => None,
+            };
+            if let Some(fault) = fault {
+                return Err(table.fault(&self.embedding, fault));
+            }
         }
-        fillers.iter().try_for_each(|filler| drop_trigger(table, filler))?;
-        self.create(table, &Record { timing: self.timing, hash })
+        Ok(existing)
     }
 
     fn check(&self, table: &Table) -> Result<Target, Error> {
@@ -155,11 +216,6 @@ impl Wish {
         if self.columns.is_empty() {
             return Err(Error::NoColumns);
         }
-        for (place, column) in self.columns.iter().enumerate() {
-            if self.columns[..place].contains(column) {
-                return Err(table.fault(column, ColumnFault::Repeated));
-            }
-        }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
         if self.timing == Timing::Statement {
             statement::check_kind(table)?;
@@ -171,15 +227,26 @@ impl Wish {
         Ok(target)
     }
 
+    /// Whether the triggers are those that would be made, and fire as these would.
     fn is_fulfilled_by(&self, fillers: &[Filler]) -> bool {
-        let wanted = match self.timing {
-            Timing::Row => 1,
-            Timing::Statement => 2,
-        };
-        fillers.len() == wanted && fillers.iter().all(|filler| filler.timing == self.timing)
+        let mut kinds: Vec<u32> = fillers.iter().map(|filler| filler.trigger.kind).collect();
+        kinds.sort_unstable();
+        kinds == self.kinds()
+            && fillers.iter().all(|filler| filler.timing == self.timing && filler.trigger.fires())
     }
 
-    fn create(&self, table: &Table, record: &Record) -> Result<(), Error> {
+    /// When the triggers fire, as `tgtype` has it.
+    fn kinds(&self) -> Vec<u32> {
+        use pg_sys::{TRIGGER_TYPE_BEFORE, TRIGGER_TYPE_INSERT, TRIGGER_TYPE_ROW, TRIGGER_TYPE_UPDATE};
+        match self.timing {
+            Timing::Row => {
+                vec![TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE]
+            }
+            Timing::Statement => vec![TRIGGER_TYPE_INSERT, TRIGGER_TYPE_UPDATE],
+        }
+    }
+
+    fn create(&self, table: &Table, record: &Record<'_>) -> Result<(), Error> {
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
             Timing::Statement => &[
@@ -195,7 +262,11 @@ impl Wish {
         let arguments = arguments.map(|argument| quote_literal(argument)).collect::<Vec<_>>().join(", ");
         let quoted_table = table.quoted_name();
         for (suffix, event) in events {
-            let name = quote_identifier(&trigger_name(table, &self.embedding, suffix));
+            let plain_name = trigger_name(table, &self.embedding, suffix);
+            if self.timing == Timing::Row {
+                warn_of_later(table, &plain_name);
+            }
+            let name = quote_identifier(&plain_name);
             let event = event.replace("{table}", &quoted_table);
             let function = self.timing.function();
             spi::execute(&format!(
@@ -205,6 +276,16 @@ impl Wish {
             spi::execute(&format!("COMMENT ON TRIGGER {name} ON {quoted_table} IS {comment}"))?;
         }
         Ok(())
+    }
+}
+
+/// Warns of triggers of others that come after one of this name and may change the text once more.
+fn warn_of_later(table: &Table, name: &str) {
+    let ours = trigger_function(Timing::Row.function());
+    let is_later =
+        |trigger: &TriggerEntry| trigger.changes_rows() && trigger.function != ours && *trigger.name > *name;
+    for later in table.triggers().into_iter().filter(is_later) {
+        warning::later_trigger(&later.name, name);
     }
 }
 

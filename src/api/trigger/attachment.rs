@@ -1,15 +1,19 @@
 //! What is attached to a table: triggers with a comment that records the model they were made for.
 
+use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
+use vector_embed_protocol::is_model_hash;
 
+use crate::error::Error;
 use crate::pg::table::{Table, TriggerEntry, trigger_comment, trigger_function};
+use crate::pg::text::Text;
 use crate::pg::trigger::TriggerCall;
 
 /// How a comment of `attach` begins; the rest is JSON.
-const MARK: &str = "vector_embed ";
+const MARK: &str = "vector_embed {";
 
 /// When vectors are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Timing {
     /// With the row.
@@ -29,21 +33,43 @@ impl Timing {
 }
 
 /// What `attach` records in the comments of its triggers. Dumps carry it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+#[derive(Debug, Serialize)]
+pub(super) struct Record<'a> {
+    /// For people; the trigger's function says it.
     pub(super) timing: Timing,
     /// The hash of the model that the vectors are made with.
-    pub(super) hash: String,
+    pub(super) hash: &'a str,
 }
 
-impl Record {
+impl Record<'_> {
     pub(super) fn to_comment(&self) -> String {
         let json = serde_json::to_string(self).expect("a record is plain JSON");
-        format!("{MARK}{json}")
+        format!("vector_embed {json}")
     }
+}
 
-    fn from_comment(comment: &str) -> Option<Self> {
-        serde_json::from_str(comment.strip_prefix(MARK)?).ok()
+/// What a trigger's comment says of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Nothing: the trigger was made by hand, or cloned to a partition.
+    Nothing,
+    /// That it has this hash.
+    Hash(String),
+    /// `attach` has written it, and somebody has edited it.
+    Unreadable,
+}
+
+impl Recorded {
+    fn from_comment(comment: Option<&str>) -> Self {
+        #[derive(Deserialize)]
+        struct Read {
+            hash: String,
+        }
+        let Some(comment) = comment.filter(|comment| comment.starts_with(MARK)) else { return Self::Nothing };
+        match serde_json::from_str::<Read>(&comment[MARK.len() - 1..]) {
+            Ok(Read { hash }) if is_model_hash(&hash) => Self::Hash(hash),
+            _ => Self::Unreadable,
+        }
     }
 }
 
@@ -52,8 +78,7 @@ impl Record {
 pub(super) struct Filler {
     pub(super) trigger: TriggerEntry,
     pub(super) timing: Timing,
-    /// `None` if it was made by hand, or cloned to a partition.
-    pub(super) record: Option<Record>,
+    pub(super) recorded: Recorded,
 }
 
 impl Filler {
@@ -68,6 +93,11 @@ impl Filler {
     pub(super) fn columns(&self) -> &[String] {
         self.trigger.arguments.get(2..).unwrap_or_default()
     }
+
+    /// Whether `attach` made it.
+    pub(super) fn is_attached(&self) -> bool {
+        self.recorded != Recorded::Nothing
+    }
 }
 
 /// The triggers of a table that fill vector columns.
@@ -77,14 +107,28 @@ pub(super) fn fillers(table: &Table) -> Vec<Filler> {
     let mut fillers = Vec::new();
     for trigger in table.triggers() {
         if let Some((timing, _)) = functions.iter().find(|(_, function)| *function == trigger.function) {
-            let record = trigger_comment(trigger.oid).as_deref().and_then(Record::from_comment);
-            fillers.push(Filler { trigger, timing: *timing, record });
+            let recorded = Recorded::from_comment(trigger_comment(trigger.oid).as_deref());
+            fillers.push(Filler { trigger, timing: *timing, recorded });
         }
     }
     fillers
 }
 
 /// The hash that is recorded for the model of the trigger that runs; `None` if it was not made by `attach`.
-pub(super) fn recorded_hash(call: &TriggerCall<'_>) -> Option<String> {
-    call.comment().as_deref().and_then(Record::from_comment).map(|record| record.hash)
+pub(super) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Error> {
+    match Recorded::from_comment(call.comment().as_deref()) {
+        Recorded::Nothing => Ok(None),
+        Recorded::Hash(hash) => Ok(Some(hash)),
+        Recorded::Unreadable => Err(Error::TriggerComment(call.name())),
+    }
+}
+
+/// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.
+#[pg_extern(sql = false)]
+fn recorded_model_hash(comment: Text<'_>) -> Option<String> {
+    match Recorded::from_comment(Some(comment.as_str())) {
+        Recorded::Nothing => None,
+        Recorded::Hash(hash) => Some(hash),
+        Recorded::Unreadable => Some(String::new()),
+    }
 }

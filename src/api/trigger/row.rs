@@ -8,7 +8,7 @@ use super::target::Target;
 use crate::api::vectors;
 use crate::error::{Error, OrRaise, TriggerFault};
 use crate::pg::row::StoredRow;
-use crate::pg::table::Moment;
+use crate::pg::table::{Moment, VectorColumn};
 use crate::pg::trigger::{Event, TriggerCall};
 use crate::pg::vector::Vector;
 
@@ -21,12 +21,25 @@ struct Plan {
     hash: OnceCell<Option<String>>,
 }
 
-#[pg_extern(sql = false)]
-fn embed_row(call: TriggerCall<'_>) -> StoredRow {
-    fill(&call).or_raise()
+/// What becomes of a row.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// It is stored as it is.
+    Kept,
+    /// It is stored with this vector in this column.
+    Embedded(VectorColumn, Option<Vector>),
 }
 
-fn fill(call: &TriggerCall<'_>) -> Result<StoredRow, Error> {
+#[pg_extern(sql = false)]
+fn embed_row(call: TriggerCall<'_>) -> StoredRow {
+    // Nothing is left to be dropped when the row is changed: see `StoredRow::with_vector`.
+    match decide(&call).or_raise() {
+        Outcome::Kept => call.row_to_store(),
+        Outcome::Embedded(column, vector) => call.row_to_store().with_vector(&call.table(), column, vector),
+    }
+}
+
+fn decide(call: &TriggerCall<'_>) -> Result<Outcome, Error> {
     let event = call.event();
     if !matches!(event, Event::BeforeInsertRow | Event::BeforeUpdateRow) {
         let fault = TriggerFault::Event { expected: "before INSERT or UPDATE for each row" };
@@ -42,22 +55,25 @@ fn fill(call: &TriggerCall<'_>) -> Result<StoredRow, Error> {
         _ => target.is_stale(call.old_row(), row),
     };
     if !is_wanted {
-        return Ok(call.row_to_store());
+        return Ok(Outcome::Kept);
     }
-    let vector = match target.text(row)? {
-        Some(text) => Some(embed(call, plan, text.as_str())?),
-        None if row.has_vector(target.embedding) => None,
-        None => return Ok(call.row_to_store()),
-    };
-    Ok(call.row_to_store().with_vector(&call.table(), target.embedding, vector))
+    match target.text(row)? {
+        Some(text) => {
+            let vector = embed(call, plan, text.as_str())?;
+            Ok(Outcome::Embedded(target.embedding, Some(vector)))
+        }
+        None if row.has_vector(target.embedding) => Ok(Outcome::Embedded(target.embedding, None)),
+        None => Ok(Outcome::Kept),
+    }
 }
 
 fn embed(call: &TriggerCall<'_>, plan: &Plan, text: &str) -> Result<Vector, Error> {
-    let hash = plan.hash.get_or_init(|| recorded_hash(call));
+    let hash = plan.hash.get_or_try_init(|| recorded_hash(call))?;
     let mut vector = None;
     vectors::embed(&[text], &plan.target.wanted(hash.as_deref()), &mut |_, numbers| {
         let checked = plan.target.check_dimensions(&call.table(), numbers);
         vector = Some(checked.map(|()| Vector::from_le_bytes(numbers)));
-    })?;
+    })
+    .map_err(Error::without_place)?;
     vector.unwrap_or_else(|| Err(Error::Protocol("an answer without a vector".to_owned())))
 }

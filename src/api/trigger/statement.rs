@@ -12,18 +12,30 @@ use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::table::{Kind, Moment, Table};
-use crate::pg::transition::{Waiting, WriteBack};
+use crate::pg::transaction::Subtransaction;
+use crate::pg::transition::{Waiting, WriteBack, Written};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::vector::Vector;
 
 const FUNCTION: &str = "embed_statement";
 
 /// How often vectors are written back when a trigger of the table's own changes the text each time.
-const MOST_WRITE_BACKS: usize = 3;
+const MOST_ATTEMPTS: usize = 3;
+
+/// A write-back that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WriteBackOf {
+    table: pg_sys::Oid,
+    column: i16,
+    /// How many triggers are around it. Its own triggers have one more; those of statements that these run have more.
+    depth: i32,
+    attempt: usize,
+    /// An error that ends it ends this, too.
+    within: Subtransaction,
+}
 
 thread_local! {
-    /// Tables that vectors are being written back to.
-    static WRITING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    static UNDER_WAY: RefCell<Vec<WriteBackOf>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Texts that are sent together. The engine is idle while their rows are noted and their vectors stored, which takes
@@ -34,14 +46,22 @@ const BATCH_BYTES: usize = 8 << 20;
 
 #[pg_extern(sql = false)]
 fn embed_statement(call: TriggerCall<'_>) -> Nothing {
-    fill(&call).or_raise();
+    // Nothing is left to be dropped when the vectors are written: see `Written::write`.
+    let Some((written, of)) = compute(&call).or_raise() else { return Nothing };
+    UNDER_WAY.with_borrow_mut(|stack| stack.push(of));
+    let outcome = call.write(written);
+    UNDER_WAY.with_borrow_mut(Vec::pop);
+    if let Err(fault) = outcome {
+        Err(call.table().unfit(fault)).or_raise()
+    }
     Nothing
 }
 
-fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
+/// Computes what the statement's rows lack.
+fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Error> {
     let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
     let missing = |referencing| fault(TriggerFault::TransitionTables { referencing });
-    let (mut old_rows, new_rows) = match call.event() {
+    let (mut old_rows, mut new_rows) = match call.event() {
         Event::AfterInsertStatement => {
             (None, call.new_rows().ok_or_else(|| missing("NEW TABLE AS new_rows"))?)
         }
@@ -60,8 +80,7 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
-    let write_backs = WRITING.with_borrow(|tables| tables.iter().filter(|oid| **oid == table.oid()).count());
-    let mut new_rows = new_rows;
+    let attempt = attempt(&table, &target, call.depth());
     let mut batch = Batch::new(call, &table, &target)?;
     let mut scratch = Scratch::new();
     while let Some(new) = new_rows.next() {
@@ -69,8 +88,10 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
         let text = scratch.within(|| {
             let is_wanted = match old {
                 None => !new.has_vector(target.embedding),
-                // The vector is ours, of the text before a trigger of the table's own changed it.
-                Some(old) if write_backs > 0 => target.text_differs(old, new),
+                // The changed vector is ours, of the text before a trigger of the table's own changed it.
+                Some(old) if attempt > 0 => {
+                    !new.has_vector(target.embedding) || target.text_differs(old, new)
+                }
                 Some(old) => target.is_stale(old, new),
             };
             let text = is_wanted.then(|| target.text(new)).transpose()?;
@@ -81,36 +102,38 @@ fn fill(call: &TriggerCall<'_>) -> Result<(), Error> {
             batch.add(new, text)?;
         }
     }
-    let write_back = batch.finish()?;
-    if write_back.is_empty() {
-        return Ok(());
-    }
-    if write_backs == MOST_WRITE_BACKS {
+    let Some(written) = batch.finish()? else { return Ok(None) };
+    if attempt == MOST_ATTEMPTS {
         return Err(table.unfit(TableFault::TextChanges));
     }
-    let _writing = Writing::begin(&table);
-    write_back.run()
+    let column = target.embedding.number;
+    let of = WriteBackOf {
+        table: table.oid(),
+        column,
+        depth: call.depth(),
+        attempt: attempt + 1,
+        within: Subtransaction::current(),
+    };
+    Ok(Some((written, of)))
 }
 
-/// Notes that vectors are written back to a table, for the trigger that fires again.
-struct Writing;
-
-impl Writing {
-    fn begin(table: &Table) -> Self {
-        WRITING.with_borrow_mut(|tables| tables.push(table.oid()));
-        Self
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        WRITING.with_borrow_mut(Vec::pop);
-    }
+/// How many write-backs have led to this call, each by firing the trigger again. None for statements of others, also
+/// where these are run by triggers of a write-back.
+fn attempt(table: &Table, target: &Target, depth: i32) -> usize {
+    UNDER_WAY.with_borrow_mut(|stack| {
+        // What an error has left behind is not around this call.
+        stack.retain(|of| of.depth < depth && of.within.is_active());
+        let last = stack.last().filter(|of| {
+            (of.table, of.column, of.depth) == (table.oid(), target.embedding.number, depth - 1)
+        });
+        last.map_or(0, |of| of.attempt)
+    })
 }
 
 /// Fails unless rows can be written back to a table of this kind.
 pub(super) fn check_kind(table: &Table) -> Result<(), Error> {
     match table.kind() {
+        Kind::Ordinary if table.has_parent() => Err(table.unfit(TableFault::HasParent)),
         Kind::Ordinary => Ok(()),
         Kind::Partitioned => Err(table.unfit(TableFault::NoStatements { kind: "partitioned" })),
         Kind::Foreign => Err(table.unfit(TableFault::NoStatements { kind: "a foreign table" })),
@@ -128,6 +151,8 @@ struct Batch<'a> {
     rows: Vec<Waiting>,
     /// Holds the rows.
     memory: Scratch,
+    /// Holds what is put to the others at once.
+    scratch: Scratch,
     write_back: WriteBack<'a>,
 }
 
@@ -136,27 +161,32 @@ impl<'a> Batch<'a> {
         Ok(Self {
             table,
             target,
-            hash: recorded_hash(call),
+            hash: recorded_hash(call)?,
             texts: Vec::new(),
             bytes: 0,
             rows: Vec::new(),
             memory: Scratch::new(),
+            scratch: Scratch::new(),
             write_back: WriteBack::new(table, target.embedding, &target.sources)?,
         })
     }
 
     fn add(&mut self, row: Row<'_>, text: Option<String>) -> Result<(), Error> {
-        let Self { memory, write_back, .. } = self;
+        let Self { memory, scratch, write_back, .. } = self;
         match text {
             Some(text) => {
-                self.rows.push(memory.within(|| write_back.note(row)));
-                self.bytes += text.len();
+                let row = memory.within(|| write_back.note(row));
+                self.bytes += text.len() + row.bytes();
+                self.rows.push(row);
                 self.texts.push(text);
             }
-            None if row.has_vector(self.target.embedding) => memory.within(|| {
-                let row = write_back.note(row);
-                write_back.put(row, None);
-            }),
+            None if row.has_vector(self.target.embedding) => {
+                scratch.within(|| {
+                    let row = write_back.note(row);
+                    write_back.put(row, None);
+                });
+                scratch.reset();
+            }
             None => {}
         }
         if self.texts.len() < BATCH_TEXTS && self.bytes < BATCH_BYTES { Ok(()) } else { self.send() }
@@ -164,15 +194,15 @@ impl<'a> Batch<'a> {
 
     fn send(&mut self) -> Result<(), Error> {
         if !self.texts.is_empty() {
-            let Self { table, target, hash, texts, rows, memory, write_back, .. } = self;
+            let Self { table, target, hash, texts, rows, scratch, write_back, .. } = self;
             let mut checked = Ok(());
-            let sent = memory.within(|| {
-                vectors::embed(texts, &target.wanted(hash.as_deref()), &mut |position, numbers| {
-                    if checked.is_ok() {
-                        checked = target.check_dimensions(table, numbers);
-                        write_back.put(rows[position], Some(Vector::from_le_bytes(numbers)));
-                    }
-                })
+            let wanted = target.wanted(hash.as_deref());
+            let sent = vectors::embed(texts, &wanted, &mut |position, numbers| {
+                if checked.is_ok() {
+                    checked = target.check_dimensions(table, numbers);
+                    scratch.within(|| write_back.put(rows[position], Some(Vector::from_le_bytes(numbers))));
+                    scratch.reset();
+                }
             });
             sent.map_err(|error| error.map_place(|position| Place::Row(write_back.tell(rows[position]))))?;
             checked?;
@@ -184,8 +214,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<WriteBack<'a>, Error> {
+    fn finish(mut self) -> Result<Option<Written>, Error> {
         self.send()?;
-        Ok(self.write_back)
+        Ok(self.write_back.finish())
     }
 }

@@ -38,7 +38,13 @@ impl Target {
         if columns.is_empty() {
             return Err(Error::Trigger { function, trigger: call.name(), fault: TriggerFault::Arguments });
         }
-        Self::new(&call.table(), embedding, model, columns, moment)
+        Self::new(&call.table(), embedding, model, columns, moment).map_err(|error| match error {
+            Error::Column { column, table, fault: ColumnFault::Missing } => {
+                let fault = ColumnFault::MissingToTrigger { trigger: call.name() };
+                Error::Column { column, table, fault }
+            }
+            other => other,
+        })
     }
 
     /// The named columns of a table, if they are of the right kind.
@@ -49,6 +55,11 @@ impl Target {
         columns: &[String],
         moment: Moment,
     ) -> Result<Self, Error> {
+        for (place, column) in columns.iter().enumerate() {
+            if columns[..place].contains(column) {
+                return Err(table.fault(column, ColumnFault::Repeated));
+            }
+        }
         let sources = columns
             .iter()
             .map(|name| table.column(name).and_then(|column| table.text_column(&column, moment)))

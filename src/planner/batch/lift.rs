@@ -35,8 +35,20 @@ pub(super) struct Lift {
     arms: Vec<Arm>,
     /// Whether the arguments of an aggregate, window function or set-returning function are at hand.
     inside: bool,
-    /// Whether everything is: the expressions of a ProjectSet.
-    set_returning: bool,
+    input: Input,
+    /// Whether something was met that cannot be taken apart.
+    failed: bool,
+}
+
+/// What reads calls as arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Input {
+    #[default]
+    Aggregates,
+    /// Aggregates as window functions, over frames that hold every row that is read.
+    Windows,
+    /// Set-returning functions, and whatever else a ProjectSet computes.
+    Sets,
 }
 
 /// Whether an expression is a call that can be computed in batches. Of constants alone it is computed once anyway.
@@ -67,8 +79,8 @@ pub(super) unsafe fn is_transparent(expression: *mut Node) -> bool {
         match tag(expression) {
             T_List | T_TargetEntry | T_Const | T_Var | T_Param | T_RelabelType | T_CoerceViaIO
             | T_CollateExpr | T_NullTest | T_BooleanTest | T_ArrayExpr | T_RowExpr | T_FieldSelect
-            | T_SubscriptingRef | T_ScalarArrayOpExpr | T_DistinctExpr | T_NullIfExpr | T_MinMaxExpr
-            | T_ConvertRowtypeExpr | T_SQLValueFunction => true,
+            | T_ScalarArrayOpExpr | T_DistinctExpr | T_NullIfExpr | T_MinMaxExpr | T_ConvertRowtypeExpr
+            | T_SQLValueFunction => true,
             T_FuncExpr => !(*expression.cast::<pg_sys::FuncExpr>()).funcretset,
             T_OpExpr => !(*expression.cast::<pg_sys::OpExpr>()).opretset,
             _ => false,
@@ -97,10 +109,14 @@ impl Lift {
         Self { values, ..Self::default() }
     }
 
-    /// For the arguments of aggregates and window functions, or, with `set_returning`, for all that there is. The
-    /// columns are those that the plan below has.
-    pub(super) fn of_input(columns: Vec<*mut Node>, set_returning: bool) -> Self {
-        Self { columns, set_returning, inside: set_returning, ..Self::default() }
+    /// For arguments. The columns are those that the plan below has.
+    pub(super) fn of_input(columns: Vec<*mut Node>, input: Input) -> Self {
+        Self { columns, input, ..Self::default() }
+    }
+
+    /// Whether all was taken apart, and makes no more columns than a row may have.
+    pub(super) fn succeeded(&self) -> bool {
+        !self.failed && self.columns.len() + self.calls.len() <= pg_sys::MaxTupleAttributeNumber as usize
     }
 
     /// The expression without its calls, for the new node above.
@@ -119,7 +135,7 @@ impl Lift {
     ///
     /// `expression` must be one of the plan's.
     pub(super) unsafe fn input(&mut self, expression: *mut Node) -> *mut Node {
-        self.inside = self.set_returning;
+        self.inside = self.input == Input::Sets;
         // SAFETY: as above.
         unsafe { lift_input(expression, (&raw mut *self).cast()) }
     }
@@ -159,6 +175,41 @@ impl Lift {
             let reference = column(of, 1, call.cast());
             self.references.push((reference, number));
             reference.cast()
+        }
+    }
+
+    /// An aggregate without the calls in its arguments. With a FILTER not every row's are evaluated. Direct arguments
+    /// are evaluated once for a group.
+    unsafe fn aggregate(&mut self, aggregate: *mut pg_sys::Aggref) -> *mut Node {
+        // SAFETY: a shallow copy, whose arguments are a list of their own.
+        unsafe {
+            if !(*aggregate).aggfilter.is_null() {
+                return copy(aggregate).cast();
+            }
+            let lifted = node::<pg_sys::Aggref>(T_Aggref);
+            *lifted = *aggregate;
+            self.inside = true;
+            (*lifted).args = lift_input((*aggregate).args.cast(), (&raw mut *self).cast()).cast();
+            self.inside = false;
+            lifted.cast()
+        }
+    }
+
+    /// The same for an aggregate that is used as a window function. Others need not look at every row.
+    unsafe fn window_function(&mut self, function: *mut pg_sys::WindowFunc) -> *mut Node {
+        // SAFETY: as above.
+        unsafe {
+            let reads_all =
+                self.input == Input::Windows && (*function).winagg && (*function).aggfilter.is_null();
+            if !reads_all {
+                return copy(function).cast();
+            }
+            let lifted = node::<pg_sys::WindowFunc>(T_WindowFunc);
+            *lifted = *function;
+            self.inside = true;
+            (*lifted).args = lift_input((*function).args.cast(), (&raw mut *self).cast()).cast();
+            self.inside = false;
+            lifted.cast()
         }
     }
 
@@ -268,11 +319,30 @@ unsafe extern "C-unwind" fn lift_output(expression: *mut Node, context: *mut c_v
         if !lift.arms.is_empty() {
             return lift.leaves(expression);
         }
+        // So does what is volatile, such as the next value of a sequence: below it would run ahead of its row.
+        if pg_sys::contain_volatile_functions(expression) {
+            if has_odd_parts(expression, null_mut()) {
+                lift.failed = true;
+            }
+            return lift.leaves(expression);
+        }
         column(INDEX_VAR, lift.column(expression), expression).cast()
     }
 }
 
-/// Gives a leaf's replacement: a column of the plan below.
+/// Walks an expression for parts that only the plan below can evaluate.
+#[pg_guard]
+unsafe extern "C-unwind" fn has_odd_parts(expression: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: called with an expression or NULL.
+    unsafe {
+        !expression.is_null()
+            && ((!is_transparent(expression) && tag(expression) != T_NextValueExpr)
+                || pg_sys::expression_tree_walker(expression, Some(has_odd_parts), context))
+    }
+}
+
+/// Gives a leaf's replacement: a column of the plan below. Parameters stay: those that subqueries compute are computed
+/// when they are first looked at, if ever.
 #[pg_guard]
 unsafe extern "C-unwind" fn lift_leaves(expression: *mut Node, context: *mut c_void) -> *mut Node {
     // SAFETY: called with an expression or NULL, and the context given above.
@@ -280,7 +350,7 @@ unsafe extern "C-unwind" fn lift_leaves(expression: *mut Node, context: *mut c_v
         if expression.is_null() {
             return expression;
         }
-        if matches!(tag(expression), T_Var | T_Param) {
+        if tag(expression) == T_Var {
             let lift = &mut *context.cast::<Lift>();
             return column(INDEX_VAR, lift.column(expression), expression).cast();
         }
@@ -298,23 +368,20 @@ unsafe extern "C-unwind" fn lift_input(expression: *mut Node, context: *mut c_vo
         }
         let lift = &mut *context.cast::<Lift>();
         if lift.inside {
-            if is_call(expression) {
+            // A volatile argument is another for each evaluation.
+            if is_call(expression) && !pg_sys::contain_volatile_functions(expression) {
                 return lift.reference(copy(expression.cast()), OUTER_VAR);
             }
-            let is_set = lift.set_returning && matches!(tag(expression), T_FuncExpr | T_OpExpr);
+            let is_set = lift.input == Input::Sets && matches!(tag(expression), T_FuncExpr | T_OpExpr);
             if !is_set && !is_transparent(expression) {
                 return copy(expression);
             }
             return mutate(expression, lift_input, context);
         }
-        lift.inside = match tag(expression) {
-            // With a FILTER not every row's argument is evaluated.
-            T_Aggref => (*expression.cast::<pg_sys::Aggref>()).aggfilter.is_null(),
-            T_WindowFunc => (*expression.cast::<pg_sys::WindowFunc>()).aggfilter.is_null(),
-            _ => false,
-        };
-        let lifted = mutate(expression, lift_input, context);
-        lift.inside = false;
-        lifted
+        match tag(expression) {
+            T_Aggref => lift.aggregate(expression.cast()),
+            T_WindowFunc => lift.window_function(expression.cast()),
+            _ => mutate(expression, lift_input, context),
+        }
     }
 }

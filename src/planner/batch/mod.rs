@@ -7,6 +7,7 @@
 //!
 //! Whatever is not understood stays as it is, row by row, and is as correct as before.
 
+mod ahead;
 mod guard;
 mod lift;
 mod rows;
@@ -17,7 +18,8 @@ use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, List, NodeTag::*, Plan, PlannedStmt};
 
-use self::lift::{Lift, has_call};
+use self::lift::{Input, Lift, has_call};
+use super::function::{Signature, signature};
 use super::nodes::{INDEX_VAR, OUTER_VAR, change_items, column, items, list, node, tag};
 
 pub(super) use scan::register;
@@ -30,6 +32,12 @@ pub(super) use scan::register;
 pub(super) unsafe fn rewrite(statement: *mut PlannedStmt) {
     // SAFETY: the statement's plans are its own.
     unsafe {
+        // Rows that a SELECT locks are where a cursor is, which a node that reads ahead is not.
+        let locks =
+            (*statement).commandType == pg_sys::CmdType::CMD_SELECT && !(*statement).rowMarks.is_null();
+        if locks || !has_calls(statement) || ahead::runs_user_code(statement) {
+            return;
+        }
         let plans = items::<Plan>((*statement).subplans);
         let last = plans.into_iter().chain([(*statement).planTree]).map(|plan| last_id(plan)).max();
         let mut rewriter = Rewriter { next_id: last.unwrap_or(0) + 1 };
@@ -38,7 +46,7 @@ pub(super) unsafe fn rewrite(statement: *mut PlannedStmt) {
     }
 }
 
-/// Whether a plan outputs calls. Those that could be taken out of aggregates are not looked for.
+/// Whether a plan computes calls in what it outputs, or as arguments of what it outputs.
 ///
 /// # Safety
 ///
@@ -52,7 +60,10 @@ pub(super) unsafe fn has_calls(statement: *mut PlannedStmt) -> bool {
             if plan.is_null() {
                 continue;
             }
-            if any_call((*plan).targetlist) || tag(plan.cast()) == T_ValuesScan {
+            if any_call((*plan).targetlist) || any_call((*plan).qual) {
+                return true;
+            }
+            if values::holds_calls(plan) {
                 return true;
             }
             plans.extend(children(plan));
@@ -102,7 +113,8 @@ impl Rewriter {
             pg_sys::check_stack_depth();
             let kind = tag(plan.cast());
             let below = match kind {
-                T_ModifyTable | T_Sort | T_Hash | T_Agg => Reader::Eager,
+                T_ModifyTable | T_Sort | T_Hash => Reader::Eager,
+                T_Agg if reads_all(plan.cast()) => Reader::Eager,
                 T_Limit | T_Gather | T_GatherMerge | T_Memoize => Reader::Undecided,
                 _ if reader == Reader::Returning && kind != T_Result => Reader::Undecided,
                 _ => reader,
@@ -135,10 +147,12 @@ impl Rewriter {
                     (*plan).righttree = self.plan((*plan).righttree, below);
                 }
             }
+            let eager = below == Reader::Eager;
             match kind {
-                T_Agg | T_WindowAgg => self.below(plan, false),
+                T_Agg => self.below(plan, Input::Aggregates, eager),
+                T_WindowAgg if has_whole_frames(plan.cast()) => self.below(plan, Input::Windows, eager),
                 T_ProjectSet => {
-                    self.below(plan, true);
+                    self.below(plan, Input::Sets, false);
                     return plan;
                 }
                 _ => {}
@@ -161,14 +175,14 @@ impl Rewriter {
         // SAFETY: target lists hold target entries; the plan is changed to output the columns that the node reads.
         unsafe {
             let targets = (*plan).targetlist;
-            if targets.is_null() || runs_ahead_of_user_code(plan) {
+            if targets.is_null() || reads_its_own_output(plan) {
                 return plan;
             }
-            let values = values::open(plan);
+            let values = values::find(plan);
             if values.is_empty() && !has_call(targets.cast(), null_mut()) {
                 return plan;
             }
-            let mut lift = Lift::of_output(values);
+            let mut lift = Lift::of_output(values.clone());
             // LockRows finds the columns that identify rows by their names.
             let mut names = Vec::new();
             let output = list(items::<pg_sys::TargetEntry>(targets).into_iter().map(|target| {
@@ -179,6 +193,10 @@ impl Rewriter {
                 }
                 lifted
             }));
+            if !lift.succeeded() {
+                return plan;
+            }
+            values.iter().for_each(|column| column.open());
             lift.number_references();
             (*plan).targetlist = list((1..).zip(&lift.columns).map(|(number, expression)| {
                 let name = names.iter().find(|(of, _)| *of == number).map(|(_, name)| *name);
@@ -195,25 +213,25 @@ impl Rewriter {
 
     /// Puts a node below a plan whose aggregates, window functions or set-returning functions have calls among their
     /// arguments. The columns that the plan reads keep their numbers; the calls come after them.
-    unsafe fn below(&mut self, plan: *mut Plan, set_returning: bool) {
+    unsafe fn below(&mut self, plan: *mut Plan, input: Input, eager: bool) {
         // SAFETY: as above.
         unsafe {
             let child = (*plan).lefttree;
-            if child.is_null() || runs_ahead_of_user_code(plan) {
+            if child.is_null() || !(any_call((*plan).targetlist) || any_call((*plan).qual)) {
                 return;
             }
             let columns = items::<pg_sys::TargetEntry>((*child).targetlist);
             let expressions = columns.iter().map(|target| (**target).expr.cast()).collect();
-            let mut lift = Lift::of_input(expressions, set_returning);
+            let mut lift = Lift::of_input(expressions, input);
             let targets = lift.input((*plan).targetlist.cast());
             let condition = lift.input((*plan).qual.cast());
-            if lift.calls.is_empty() {
+            if lift.calls.is_empty() || !lift.succeeded() {
                 return;
             }
             lift.number_references();
             (*plan).targetlist = targets.cast();
             (*plan).qual = condition.cast();
-            let scan = self.scan(child, &lift, !set_returning);
+            let scan = self.scan(child, &lift, eager);
             let kept = (1..).zip(&columns).map(|(number, target)| {
                 let kept = pg_sys::flatCopyTargetEntry(*target);
                 (*kept).expr = column(INDEX_VAR, number, (**target).expr.cast()).cast();
@@ -262,7 +280,12 @@ impl Rewriter {
                 pg_sys::makeTargetEntry((*call).cast(), number as i16, null_mut(), false)
             });
             (*scan).custom_scan_tlist = list(columns.chain(calls));
-            (*scan).custom_private = pg_sys::lappend_int(null_mut(), eager.into());
+            // What the node needs to know of the functions is what they were when the plan was made.
+            let signatures = lift.calls.iter().filter_map(|call| signature((**call).funcid));
+            (*scan).custom_private = [i32::from(eager)]
+                .into_iter()
+                .chain(signatures.map(Signature::to_number))
+                .fold(null_mut(), |list, number| pg_sys::lappend_int(list, number));
             scan
         }
     }
@@ -303,31 +326,32 @@ unsafe fn swap(plan: *mut Plan) -> *mut Plan {
     }
 }
 
-/// Whether a plan or one below it calls volatile functions that are not built in. They may look at what the statement
-/// has written so far, which reading ahead would change.
-unsafe fn runs_ahead_of_user_code(plan: *mut Plan) -> bool {
-    #[pgrx::pg_guard]
-    unsafe extern "C-unwind" fn is_user_code(function: pg_sys::Oid, _context: *mut std::ffi::c_void) -> bool {
-        // SAFETY: a function of an expression exists.
-        unsafe {
-            function.to_u32() >= pg_sys::FirstNormalObjectId
-                && pg_sys::func_volatile(function) as u8 == pg_sys::PROVOLATILE_VOLATILE
-        }
-    }
-    #[pgrx::pg_guard]
-    unsafe extern "C-unwind" fn walk(expression: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
-        // SAFETY: called with an expression or NULL.
-        unsafe {
-            !expression.is_null()
-                && (pg_sys::check_functions_in_node(expression, Some(is_user_code), context)
-                    || pg_sys::expression_tree_walker(expression, Some(walk), context))
-        }
-    }
-    // SAFETY: a plan's lists hold expressions.
+/// Whether an aggregation reads all rows before it gives one.
+unsafe fn reads_all(plan: *mut pg_sys::Agg) -> bool {
+    use pg_sys::AggStrategy::{AGG_HASHED, AGG_PLAIN};
+    // SAFETY: the caller's promise.
+    unsafe { matches!((*plan).aggstrategy, AGG_PLAIN | AGG_HASHED) }
+}
+
+/// Whether the frames of a window hold every row up to the current one.
+unsafe fn has_whole_frames(plan: *mut pg_sys::WindowAgg) -> bool {
+    // SAFETY: the caller's promise.
+    let options = unsafe { (*plan).frameOptions } as u32;
+    options & pg_sys::FRAMEOPTION_START_UNBOUNDED_PRECEDING != 0
+        && options & pg_sys::FRAMEOPTION_EXCLUSION == 0
+}
+
+/// Whether a plan has conditions over its own output, whose columns must stay where they are.
+unsafe fn reads_its_own_output(plan: *mut Plan) -> bool {
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: a plan of this kind is what its tag says.
     unsafe {
-        walk((*plan).targetlist.cast(), null_mut())
-            || walk((*plan).qual.cast(), null_mut())
-            || children(plan).into_iter().any(|child| !child.is_null() && runs_ahead_of_user_code(child))
+        tag(plan.cast()) == T_WindowAgg && !(*plan.cast::<pg_sys::WindowAgg>()).runCondition.is_null()
+    }
+    #[cfg(feature = "pg14")]
+    {
+        let _ = plan;
+        false
     }
 }
 

@@ -15,8 +15,8 @@ use crate::pg::warning;
 
 /// Texts that make a batch: as many as the client sends in one request.
 pub(super) const BATCH_TEXTS: usize = 1024;
-/// Bytes of text that make one.
-const BATCH_TEXT_BYTES: usize = 1 << 20;
+/// Bytes of text that make one: what a socket takes at once, since nobody sends the rest while rows are given on.
+const BATCH_TEXT_BYTES: usize = 128 << 10;
 /// Rows that are read for one at most, also where few of them need a vector.
 const BATCH_ROWS: usize = 8 * BATCH_TEXTS;
 /// Bytes of rows that are read for one at most, a single larger row apart.
@@ -43,6 +43,7 @@ pub(super) struct Batch {
     next: usize,
     /// The number of the first row, from 1.
     first_row: u64,
+    default_model: Option<Rc<str>>,
 }
 
 /// Texts for one model and purpose, no two alike.
@@ -79,6 +80,7 @@ impl Batch {
             texts: 0,
             next: 0,
             first_row,
+            default_model: None,
         }
     }
 
@@ -127,6 +129,15 @@ impl Batch {
             Found { group: number, text }
         });
         self.found.push(found);
+    }
+
+    /// The name of the model that is used where none is named.
+    pub(super) fn default_model(&mut self) -> Result<Rc<str>, Error> {
+        if let Some(model) = &self.default_model {
+            return Ok(Rc::clone(model));
+        }
+        let model: Rc<str> = Model::Default.name()?.as_ref().into();
+        Ok(Rc::clone(self.default_model.insert(model)))
     }
 
     /// Sends the texts on their way.
@@ -220,11 +231,6 @@ impl Group {
     fn tell_row(&self, error: Error) -> Error {
         error.map_place(|text| Place::Input(self.rows[text]))
     }
-}
-
-/// The name of the model that is used where none is named.
-pub(super) fn default_model() -> Result<Rc<str>, Error> {
-    Model::Default.name().map(|name| name.as_ref().into())
 }
 
 /// A model's name as it stands in an argument.

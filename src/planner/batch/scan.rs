@@ -8,15 +8,15 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null;
-use std::rc::Rc;
 
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use super::rows::{BATCH_TEXTS, Batch, Took, default_model, named_model};
+use super::rows::{BATCH_TEXTS, Batch, Took, named_model};
 use crate::error::{Error, OrRaise};
 use crate::pg::text::Text;
-use crate::planner::function::{Signature, check_execute, signature};
+use crate::pg::unguarded;
+use crate::planner::function::{Signature, check_execute};
 use crate::planner::nodes::{items, list, node};
 
 const NAME: &std::ffi::CStr = c"Embed Batch";
@@ -95,6 +95,8 @@ struct Own {
     exhausted: bool,
     /// Rows read so far.
     read: u64,
+    /// The batch that rows are read into.
+    filling: Option<Batch>,
     /// The batch whose rows are given on.
     current: Option<Batch>,
     /// The batch whose texts are at the engine.
@@ -137,7 +139,8 @@ unsafe extern "C-unwind" fn begin(
         for target in &targets {
             let expression = (**target).expr;
             if (*expression).type_ == pg_sys::NodeTag::T_FuncExpr {
-                calls.push(begin_call(expression.cast(), plan_state));
+                let number = pg_sys::list_nth_int((*scan).custom_private, calls.len() as i32 + 1);
+                calls.push(begin_call(expression.cast(), Signature::from_number(number), plan_state));
             }
         }
         let eager = pg_sys::list_nth_int((*scan).custom_private, 0) != 0;
@@ -150,6 +153,7 @@ unsafe extern "C-unwind" fn begin(
             size: 1,
             exhausted: false,
             read: 0,
+            filling: None,
             current: None,
             following: None,
             free: Vec::new(),
@@ -162,13 +166,14 @@ unsafe extern "C-unwind" fn begin(
 }
 
 /// Makes a call ready. The executor would have checked the privilege, had it made ready the function itself.
-unsafe fn begin_call(call: *mut pg_sys::FuncExpr, parent: *mut pg_sys::PlanState) -> Call {
+unsafe fn begin_call(
+    call: *mut pg_sys::FuncExpr,
+    signature: Signature,
+    parent: *mut pg_sys::PlanState,
+) -> Call {
     // SAFETY: the arguments are over the columns of the plan below.
     unsafe {
         check_execute((*call).funcid);
-        let Some(signature) = signature((*call).funcid) else {
-            Err(Error::Internal("a function was altered after its call was planned")).or_raise()
-        };
         let arguments = items::<pg_sys::Expr>((*call).args);
         let arguments =
             arguments.into_iter().map(|argument| pg_sys::ExecInitExpr(argument, parent)).collect();
@@ -176,61 +181,162 @@ unsafe fn begin_call(call: *mut pg_sys::FuncExpr, parent: *mut pg_sys::PlanState
     }
 }
 
-#[pg_guard]
+/// Not guarded, and without anything to drop: errors of the plan below and of the expressions above jump over it, with
+/// all that they say.
 unsafe extern "C-unwind" fn next(custom: *mut pg_sys::CustomScanState) -> *mut pg_sys::TupleTableSlot {
     // SAFETY: called between `begin` and `end`.
     unsafe {
-        pgrx::check_for_interrupts!();
-        let own = &mut *(*custom.cast::<State>()).own;
+        let own = (*custom.cast::<State>()).own;
         let plan_state = &raw mut (*custom).ss.ps;
         let slot = (*custom).ss.ss_ScanTupleSlot;
-        pg_sys::ExecClearTuple(slot);
-        let Some((row, number)) = own.next_row(plan_state).or_raise() else { return slot };
-        let context = (*plan_state).ps_ExprContext;
-        pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
-        pg_sys::ExecStoreMinimalTuple(row, own.slot, false);
-        own.fill(slot, number);
-        pg_sys::ExecStoreVirtualTuple(slot);
+        loop {
+            match step(own, plan_state, slot) {
+                Step::Row => break,
+                Step::End => return slot,
+                Step::Read => {
+                    let row = unguarded::next_row((*plan_state).lefttree);
+                    take(own, plan_state, row);
+                }
+            }
+        }
         if (*plan_state).ps_ProjInfo.is_null() {
             return slot;
         }
-        (*context).ecxt_scantuple = slot;
-        pg_sys::ExecProject((*plan_state).ps_ProjInfo)
+        (*(*plan_state).ps_ExprContext).ecxt_scantuple = slot;
+        unguarded::project((*plan_state).ps_ProjInfo)
     }
 }
 
+/// What is to be done next.
+#[derive(Clone, Copy)]
+#[repr(C)]
+enum Step {
+    /// A row of the plan below is to be read, and given to [`take`].
+    Read,
+    /// A row is in the slot.
+    Row,
+    /// There are no more rows.
+    End,
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn step(
+    own: *mut Own,
+    plan_state: *mut pg_sys::PlanState,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> Step {
+    pgrx::check_for_interrupts!();
+    // SAFETY: called between `begin` and `end`.
+    unsafe {
+        pg_sys::ExecClearTuple(slot);
+        (*own).step(plan_state, slot).or_raise()
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn take(
+    own: *mut Own,
+    plan_state: *mut pg_sys::PlanState,
+    row: *mut pg_sys::TupleTableSlot,
+) {
+    // SAFETY: called between `begin` and `end`, with what the plan below gave.
+    unsafe { (*own).take(plan_state, row).or_raise() }
+}
+
 impl Own {
-    /// The next row and its number in the current batch.
-    unsafe fn next_row(
+    /// Goes on to the next row, or as far as without reading.
+    unsafe fn step(
         &mut self,
         plan_state: *mut pg_sys::PlanState,
-    ) -> Result<Option<(pg_sys::MinimalTuple, usize)>, Error> {
-        loop {
-            if let Some(row) = self.current.as_mut().and_then(Batch::take_row) {
-                if let Some(following) = self.following.as_mut().filter(|_| row.1 % KEEP_GOING_ROWS == 0) {
-                    following.keep_going();
+        slot: *mut pg_sys::TupleTableSlot,
+    ) -> Result<Step, Error> {
+        // SAFETY: rows are those of the current batch, whose memory is let go when all have been given on.
+        unsafe {
+            loop {
+                if self.filling.is_some() {
+                    if !self.is_filled() {
+                        return Ok(Step::Read);
+                    }
+                    self.send()?;
                 }
-                return Ok(Some(row));
-            }
-            // SAFETY: the rows of the last batch have been given on.
-            unsafe {
+                if let Some((row, number)) = self.current.as_mut().and_then(Batch::take_row) {
+                    if let Some(following) = self.following.as_mut().filter(|_| number % KEEP_GOING_ROWS == 0)
+                    {
+                        following.keep_going();
+                    }
+                    let context = (*plan_state).ps_ExprContext;
+                    pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+                    pg_sys::ExecStoreMinimalTuple(row, self.slot, false);
+                    self.fill(slot, number);
+                    pg_sys::ExecStoreVirtualTuple(slot);
+                    return Ok(Step::Row);
+                }
                 if let Some(done) = self.current.take() {
                     pg_sys::ExecClearTuple(self.slot);
                     self.free.push(done.memory());
                 }
-                let batch = match self.following.take() {
-                    Some(batch) => Some(batch),
-                    None => self.read(plan_state)?,
-                };
-                let Some(mut batch) = batch else { return Ok(None) };
-                self.wait(&mut batch)?;
-                // The engine computes the next batch while the reader works on this one.
-                if self.eager || self.size >= BATCH_TEXTS {
-                    self.following = self.read(plan_state)?;
+                if let Some(mut batch) = self.following.take() {
+                    self.wait(&mut batch)?;
+                    self.current = Some(batch);
+                    // The engine computes the next batch while the reader works on this one.
+                    if !self.exhausted && (self.eager || self.size >= BATCH_TEXTS) {
+                        self.begin_filling(plan_state);
+                    }
+                } else if self.exhausted {
+                    return Ok(Step::End);
+                } else {
+                    self.begin_filling(plan_state);
                 }
-                self.current = Some(batch);
             }
         }
+    }
+
+    unsafe fn begin_filling(&mut self, plan_state: *mut pg_sys::PlanState) {
+        // SAFETY: the memory is empty, and as long-lived as the query.
+        unsafe {
+            let memory = self.free.pop().unwrap_or_else(|| new_memory((*(*plan_state).state).es_query_cxt));
+            pg_sys::MemoryContextReset(memory);
+            self.filling = Some(Batch::new(memory, self.read + 1));
+        }
+    }
+
+    /// Whether the batch that is being filled is to be sent.
+    fn is_filled(&self) -> bool {
+        let limit = if self.eager { usize::MAX } else { self.size };
+        self.exhausted || self.filling.as_ref().is_some_and(|batch| batch.is_full() || batch.rows() >= limit)
+    }
+
+    /// Takes a row of the plan below into the batch that is being filled.
+    unsafe fn take(
+        &mut self,
+        plan_state: *mut pg_sys::PlanState,
+        row: *mut pg_sys::TupleTableSlot,
+    ) -> Result<(), Error> {
+        // SAFETY: a slot, or NULL for the end.
+        unsafe {
+            if row.is_null() || u32::from((*row).tts_flags) & pg_sys::TTS_FLAG_EMPTY != 0 {
+                self.exhausted = true;
+                return Ok(());
+            }
+            let Some(mut batch) = self.filling.take() else { return Ok(()) };
+            let added = self.add(&mut batch, row, plan_state);
+            self.filling = Some(batch);
+            added
+        }
+    }
+
+    /// Sends the texts of the batch that has been filled on their way.
+    fn send(&mut self) -> Result<(), Error> {
+        let Some(mut batch) = self.filling.take() else { return Ok(()) };
+        self.size = (self.size * 2).min(BATCH_TEXTS);
+        self.read += batch.rows() as u64;
+        if batch.rows() == 0 {
+            self.free.push(batch.memory());
+            return Ok(());
+        }
+        batch.start()?;
+        self.following = Some(batch);
+        Ok(())
     }
 
     unsafe fn wait(&mut self, batch: &mut Batch) -> Result<(), Error> {
@@ -249,46 +355,11 @@ impl Own {
         Ok(())
     }
 
-    /// Reads a batch and sends its texts on their way. `None` if there are no more rows.
-    unsafe fn read(&mut self, plan_state: *mut pg_sys::PlanState) -> Result<Option<Batch>, Error> {
-        if self.exhausted {
-            return Ok(None);
-        }
-        // SAFETY: the memory is empty, and as long-lived as the query. Arguments are evaluated row by row in memory
-        // that is emptied for each, and copied where they are kept.
-        unsafe {
-            let estate = (*plan_state).state;
-            let memory = self.free.pop().unwrap_or_else(|| new_memory((*estate).es_query_cxt));
-            pg_sys::MemoryContextReset(memory);
-            let mut batch = Batch::new(memory, self.read + 1);
-            let model = default_model();
-            let limit = if self.eager { usize::MAX } else { self.size };
-            while batch.rows() < limit && !batch.is_full() {
-                pgrx::check_for_interrupts!();
-                let row = pg_sys::ExecProcNode((*plan_state).lefttree);
-                if row.is_null() || u32::from((*row).tts_flags) & pg_sys::TTS_FLAG_EMPTY != 0 {
-                    self.exhausted = true;
-                    break;
-                }
-                self.add(&mut batch, row, plan_state, &model)?;
-            }
-            self.size = (self.size * 2).min(BATCH_TEXTS);
-            self.read += batch.rows() as u64;
-            if batch.rows() == 0 {
-                self.free.push(memory);
-                return Ok(None);
-            }
-            batch.start()?;
-            Ok(Some(batch))
-        }
-    }
-
     unsafe fn add(
         &self,
         batch: &mut Batch,
         row: *mut pg_sys::TupleTableSlot,
         plan_state: *mut pg_sys::PlanState,
-        default: &Result<Rc<str>, Error>,
     ) -> Result<(), Error> {
         // SAFETY: the row is copied to the batch's memory. An argument is `text`, as the signature says.
         unsafe {
@@ -315,10 +386,7 @@ impl Own {
                 };
                 let model = match named {
                     Some(name) => named_model(&Text::from_datum(name)?)?,
-                    None => match default {
-                        Ok(model) => Rc::clone(model),
-                        Err(_) => default_model()?,
-                    },
+                    None => batch.default_model()?,
                 };
                 batch.add_call(Some((&text, model, call.signature.purpose)));
             }
@@ -365,6 +433,7 @@ unsafe extern "C-unwind" fn end(custom: *mut pg_sys::CustomScanState) {
     // SAFETY: called once, after `begin`. The connections are given up at once, the rest with the query's memory.
     unsafe {
         let own = &mut *(*custom.cast::<State>()).own;
+        own.filling = None;
         own.current = None;
         own.following = None;
         pg_sys::ExecEndNode((*custom).ss.ps.lefttree);
@@ -382,7 +451,7 @@ unsafe extern "C-unwind" fn rescan(custom: *mut pg_sys::CustomScanState) {
             own.size = 1; // the reader stopped early, and may do so again
         }
         own.exhausted = false;
-        let unread = [own.current.take(), own.following.take()];
+        let unread = [own.filling.take(), own.current.take(), own.following.take()];
         own.free.extend(unread.into_iter().flatten().map(|batch| batch.memory()));
         let below = (*custom).ss.ps.lefttree;
         // Otherwise it is begun anew when it is read.

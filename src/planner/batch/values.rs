@@ -10,16 +10,30 @@ use super::lift::is_transparent;
 use crate::planner::function::signature;
 use crate::planner::nodes::{Relation, column, copy, items, mutate, tag};
 
-/// A column of a VALUES list whose cells held a call each.
-#[derive(Debug, Clone, Copy)]
+/// A column of a VALUES list whose cells hold a call each.
+#[derive(Debug, Clone)]
 pub(super) struct Opened {
     relation: Relation,
     column: i16,
     /// What a cell held, with a reference to the column in place of the call's first argument.
     pub(super) call: *mut Node,
+    /// The cells, and what is to be in them.
+    cells: Vec<(*mut pg_sys::ListCell, *mut Node)>,
 }
 
 impl Opened {
+    /// Puts the arguments into the cells.
+    ///
+    /// # Safety
+    ///
+    /// The plan must still be as it was when the column was found.
+    pub(super) unsafe fn open(&self) {
+        for (cell, argument) in &self.cells {
+            // SAFETY: the caller's promise.
+            unsafe { (**cell).ptr_value = argument.cast() };
+        }
+    }
+
     /// # Safety
     ///
     /// `var` must be one.
@@ -36,12 +50,43 @@ struct Cell {
     calls: Vec<*mut pg_sys::FuncExpr>,
 }
 
-/// Opens the columns that hold calls, alike in all rows but for the text.
+/// Whether one of the first two rows of a VALUES list holds a call, be it of constants.
+///
+/// # Safety
+///
+/// `plan` must be a plan.
+pub(super) unsafe fn holds_calls(plan: *mut pg_sys::Plan) -> bool {
+    // SAFETY: a VALUES scan holds rows of expressions.
+    unsafe {
+        if tag(plan.cast()) != T_ValuesScan {
+            return false;
+        }
+        let rows = (*plan.cast::<pg_sys::ValuesScan>()).values_lists;
+        pg_sys::list_length(rows) > 1
+            && [0, 1].into_iter().any(|row| is_in(pg_sys::list_nth(rows, row).cast(), null_mut()))
+    }
+}
+
+/// Walks an expression for a call. The context is not used.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_in(expression: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: called with an expression or NULL.
+    unsafe {
+        if expression.is_null() {
+            return false;
+        }
+        let is_call = tag(expression) == T_FuncExpr
+            && signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some();
+        is_call || pg_sys::expression_tree_walker(expression, Some(is_in), context)
+    }
+}
+
+/// Finds the columns that hold calls, alike in all rows but for the text.
 ///
 /// # Safety
 ///
 /// `plan` must be a plan that may be changed.
-pub(super) unsafe fn open(plan: *mut pg_sys::Plan) -> Vec<Opened> {
+pub(super) unsafe fn find(plan: *mut pg_sys::Plan) -> Vec<Opened> {
     // SAFETY: a VALUES scan holds rows of equally many expressions.
     unsafe {
         if tag(plan.cast()) != T_ValuesScan || !(*plan).qual.is_null() {
@@ -53,25 +98,29 @@ pub(super) unsafe fn open(plan: *mut pg_sys::Plan) -> Vec<Opened> {
         let relation = (*scan).scan.scanrelid as Relation;
         (1..=pg_sys::list_length(*first))
             .filter(|number| is_read_plainly((*plan).targetlist, relation, *number as i16))
-            .filter_map(|number| open_column(&rows, relation, number as i16))
+            .filter_map(|number| find_column(&rows, relation, number as i16))
             .collect()
     }
 }
 
-unsafe fn open_column(rows: &[*mut pg_sys::List], relation: Relation, number: i16) -> Option<Opened> {
+unsafe fn find_column(rows: &[*mut pg_sys::List], relation: Relation, number: i16) -> Option<Opened> {
     // SAFETY: every row has a cell in this column, and a call at least one argument.
     unsafe {
+        let place = number as usize - 1;
         let mut common: *mut Node = null_mut();
-        let mut arguments = Vec::with_capacity(rows.len());
+        let mut has_null = false;
+        let mut cells = Vec::with_capacity(rows.len());
         for row in rows {
-            let mut cell = Cell { relation, column: number, calls: Vec::new() };
-            let content: *mut Node = pg_sys::list_nth(*row, i32::from(number) - 1).cast();
+            let content: *mut Node = pg_sys::list_nth(*row, place as i32).cast();
+            let list_cell = (**row).elements.add(place);
             // What a call of NULL has become.
             if tag(content) == T_Const && (*content.cast::<pg_sys::Const>()).constisnull {
-                arguments
-                    .push(pg_sys::makeNullConst(pg_sys::TEXTOID, -1, pg_sys::DEFAULT_COLLATION_OID).cast());
+                has_null = true;
+                let null = pg_sys::makeNullConst(pg_sys::TEXTOID, -1, pg_sys::DEFAULT_COLLATION_OID);
+                cells.push((list_cell, null.cast()));
                 continue;
             }
+            let mut cell = Cell { relation, column: number, calls: Vec::new() };
             let opened = open_cell(content, (&raw mut cell).cast());
             let [call] = cell.calls.as_slice() else { return None };
             // equal() looks at neither places in the source nor how a cast was written.
@@ -79,15 +128,13 @@ unsafe fn open_column(rows: &[*mut pg_sys::List], relation: Relation, number: i1
                 return None;
             }
             common = opened;
-            arguments.push(pg_sys::list_nth((**call).args, 0));
+            cells.push((list_cell, pg_sys::list_nth((**call).args, 0).cast()));
         }
-        if common.is_null() {
+        // A NULL is the call's only if NULL is what becomes of it.
+        if common.is_null() || (has_null && pg_sys::contain_nonstrict_functions(common)) {
             return None;
         }
-        for (row, argument) in rows.iter().zip(arguments) {
-            (*(**row).elements.add(number as usize - 1)).ptr_value = argument;
-        }
-        Some(Opened { relation, column: number, call: common })
+        Some(Opened { relation, column: number, call: common, cells })
     }
 }
 
@@ -121,12 +168,13 @@ unsafe extern "C-unwind" fn open_cell(expression: *mut Node, context: *mut c_voi
 
 /// Whether a column is read as it is or not at all: an expression over it would be computed below the call.
 unsafe fn is_read_plainly(targets: *mut pg_sys::List, relation: Relation, number: i16) -> bool {
-    let mut opened = Opened { relation, column: number, call: null_mut() };
+    let mut opened = Opened { relation, column: number, call: null_mut(), cells: Vec::new() };
     // SAFETY: target lists hold target entries.
     unsafe {
         items::<pg_sys::TargetEntry>(targets).into_iter().all(|target| {
             let expression: *mut Node = (*target).expr.cast();
-            tag(expression) == T_Var || !reads(expression, (&raw mut opened).cast())
+            let is_column = tag(expression) == T_Var && opened.is_column(expression.cast());
+            is_column || !reads(expression, (&raw mut opened).cast())
         })
     }
 }
@@ -140,7 +188,9 @@ unsafe extern "C-unwind" fn reads(expression: *mut Node, context: *mut c_void) -
             return false;
         }
         if tag(expression) == T_Var {
-            return (*context.cast::<Opened>()).is_column(expression.cast());
+            let (var, opened) = (expression.cast::<pg_sys::Var>(), &*context.cast::<Opened>());
+            // The whole row, or the column.
+            return opened.is_column(var) || ((*var).varno == opened.relation && (*var).varattno == 0);
         }
         pg_sys::expression_tree_walker(expression, Some(reads), context)
     }

@@ -1,11 +1,14 @@
 //! Running the server's programs as the user they insist on.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+
+use crate::run;
 
 /// The user and group that server programs get, or `None` where they run as the caller.
 fn server_account() -> Option<(u32, u32)> {
@@ -51,4 +54,12 @@ pub fn give_to_server(path: &Path) {
     if let Some((user, group)) = server_account() {
         chown(path, Some(user), Some(group)).expect("root may give files away");
     }
+}
+
+/// A new directory in the run's that the server's programs may write to.
+pub fn new_directory(what: &str) -> PathBuf {
+    let directory = run::new_path(what);
+    fs::create_dir(&directory).expect("the run's directory has room");
+    give_to_server(&directory);
+    directory
 }

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, Config, NoTls};
 
-use crate::account::{give_to_server, output, server_program};
+use crate::account::{new_directory, output, server_program};
 use crate::installation::Installation;
 use crate::permits::Permit;
 use crate::process::{self, Pid, Signal};
-use crate::{run, template, wait};
+use crate::sql::execute;
+use crate::{template, wait};
 
 /// Lines of the server log that a failed test shows.
 const LOG_TAIL: usize = 40;
@@ -73,9 +74,7 @@ impl Options {
     /// Starts it.
     pub fn start(self) -> Cluster {
         let permit = if self.alone { Permit::all() } else { Permit::one() };
-        let directory = run::new_path("cluster");
-        fs::create_dir(&directory).expect("the run's directory has room");
-        give_to_server(&directory);
+        let directory = new_directory("cluster");
         template::copy_data(&directory.join("data"));
         let mut cluster = Cluster::over(directory, self.installation);
         cluster.arguments = self.arguments;
@@ -101,11 +100,36 @@ impl Cluster {
         Self { directory, installation, arguments: Vec::new(), server: None, permit: None }
     }
 
+    /// Another cluster of the same installation, started. It counts as part of this one.
+    pub fn companion(&self) -> Self {
+        let directory = new_directory("cluster");
+        template::copy_data(&directory.join("data"));
+        let mut companion = Self::over(directory, self.installation.clone());
+        companion.arguments = self.arguments.clone();
+        companion.start();
+        companion
+    }
+
+    /// Stops this cluster for good, has pg_upgrade make another one of it, and starts that. It counts as part of this
+    /// one.
+    pub fn upgrade(&mut self) -> Self {
+        self.stop(Stop::Fast);
+        let directory = new_directory("cluster");
+        let data = directory.join("data");
+        template::init(&self.installation, &data);
+        let programs = self.installation.program("");
+        let mut command = server_program(self.installation.program("pg_upgrade"));
+        command.args(["-U", "postgres", "-b"]).arg(&programs).arg("-B").arg(&programs);
+        command.arg("-d").arg(self.data()).arg("-D").arg(data).current_dir(&directory);
+        output(&mut command);
+        let mut upgraded = Self::over(directory, self.installation.clone());
+        upgraded.start();
+        upgraded
+    }
+
     /// A streaming standby of this cluster, started. It counts as part of it.
     pub fn standby(&self) -> Self {
-        let directory = run::new_path("cluster");
-        fs::create_dir(&directory).expect("the run's directory has room");
-        give_to_server(&directory);
+        let directory = new_directory("cluster");
         self.base_backup(&directory.join("data"), &["-R"]);
         let mut standby = Self::over(directory, self.installation.clone());
         standby.start();
@@ -126,9 +150,21 @@ impl Cluster {
         command
     }
 
+    /// Runs a client program as superuser to its end and returns what it printed. `command` is its name and its
+    /// arguments, separated by blanks.
+    pub fn run(&self, command: &str) -> String {
+        let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+        output(self.client_program(program).args(arguments.split_whitespace()))
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
+    }
+
+    /// Where the server listens, on port 5432.
+    pub fn socket_directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The directory where backends, supervisor and engine meet.
@@ -146,6 +182,31 @@ impl Cluster {
     /// A new session of the superuser in database postgres.
     pub fn connect(&self) -> Client {
         self.config().connect(NoTls).expect("the server takes connections")
+    }
+
+    /// A new session of the superuser in another database.
+    pub fn connect_to(&self, database: &str) -> Client {
+        self.config().dbname(database).connect(NoTls).expect("the server takes connections")
+    }
+
+    /// A new session of another user.
+    pub fn connect_as(&self, user: &str, database: &str) -> Client {
+        self.config().user(user).dbname(database).connect(NoTls).expect("the server takes connections")
+    }
+
+    /// Makes an empty database and connects to it.
+    pub fn empty_database(&self, name: &str) -> Client {
+        execute(&mut self.connect(), &format!("CREATE DATABASE {name} TEMPLATE template0"));
+        self.connect_to(name)
+    }
+
+    /// Makes a database with the extension and connects to it.
+    pub fn database(&self, name: &str) -> Client {
+        let mut client = self.empty_database(name);
+        // That the extension vector is created, too, is no news.
+        execute(&mut client, "SET client_min_messages = warning; CREATE EXTENSION vector_embed CASCADE");
+        execute(&mut client, "RESET client_min_messages");
+        client
     }
 
     /// Starts the server and waits until it takes connections.

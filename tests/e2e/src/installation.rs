@@ -111,6 +111,13 @@ impl Installation {
         target
     }
 
+    /// Puts a copy of another model in the place of one, as a user may who wants to have it by the same name.
+    pub fn exchange_model(&self, name: &str, source: &Path) -> Away {
+        let away = move_away(&self.model(name));
+        output(Command::new("cp").arg("-r").arg(source).arg(self.model(name)));
+        away
+    }
+
     /// Installs another executable in the engine's place, as an installation does: by a rename.
     pub fn install_engine(&self, executable: &Path) {
         replace(&self.engine(), &fs::read(executable).expect("the executable can be read"), 0o755);
@@ -142,6 +149,9 @@ pub fn move_away(path: &Path) -> Away {
 impl Away {
     /// Puts it back, over whatever has taken its place.
     pub fn put_back(self) {
+        if self.path.is_dir() {
+            fs::remove_dir_all(&self.path).expect("the directory is ours");
+        }
         fs::rename(&self.kept, &self.path).expect("the file can be moved back");
     }
 }

@@ -11,6 +11,7 @@ pub mod fixtures;
 pub mod golden;
 pub mod installation;
 pub mod markers;
+pub mod notes;
 pub mod permits;
 pub mod process;
 pub mod repository;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::account::{give_to_server, output, server_program};
+use crate::account::{new_directory, output, server_program};
 use crate::cluster::{Cluster, Stop};
 use crate::installation::Installation;
 use crate::run;
@@ -32,24 +32,25 @@ pub fn copy_data(to: &Path) {
     output(Command::new("cp").arg("-a").arg(data()).arg(to));
 }
 
-fn make() -> PathBuf {
-    let installation = Installation::under_test();
-    let directory = run::new_path("cluster");
-    fs::create_dir(&directory).expect("the run's directory has room");
-    give_to_server(&directory);
-    let data = directory.join("data");
+/// Makes an empty data directory.
+pub fn init(installation: &Installation, data: &Path) {
     let mut initdb = server_program(installation.program("initdb"));
     // Small segments of the log, because each cluster begins with a copy of one.
     let options = "-U postgres -A trust -E UTF8 --locale=C.UTF-8 -N --wal-segsize=1";
-    initdb.arg("-D").arg(&data).args(options.split(' '));
+    initdb.arg("-D").arg(data).args(options.split(' '));
     output(&mut initdb);
     let mut settings = OpenOptions::new()
         .append(true)
         .open(data.join("postgresql.conf"))
         .expect("initdb made a configuration file");
     settings.write_all(SETTINGS.as_bytes()).expect("the disk has room");
-    drop(settings);
+}
 
+fn make() -> PathBuf {
+    let installation = Installation::under_test();
+    let directory = new_directory("cluster");
+    let data = directory.join("data");
+    init(&installation, &data);
     let mut cluster = Cluster::over(directory, installation);
     cluster.start();
     cluster

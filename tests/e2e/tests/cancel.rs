@@ -1,6 +1,5 @@
 //! Calls end at once when they are told to, and the engine turns to others.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use vector_embed_e2e::sql::{
     assert_terminated, backend, embed, embed_and_forget, execute, refused, stat_engine,
 };
 use vector_embed_e2e::wait;
+
+use crate::faulty;
 
 /// What is promised for a cancel in mid-call.
 const BOUND: Duration = Duration::from_millis(100);
@@ -104,9 +105,7 @@ fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
 
 #[test]
 fn a_call_for_a_single_text_does_not_wait_for_its_batch() {
-    let installation = Installation::copy();
-    installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    let cluster = Cluster::with().installation(&installation).uncached().alone().start();
+    let cluster = Cluster::with().installation(&faulty::installation()).uncached().alone().start();
     let mut client = cluster.connect();
     embed(&mut client, "the model is loaded").expect("a vector");
     let timeout = Duration::from_millis(SLOW_MILLISECONDS / 10);

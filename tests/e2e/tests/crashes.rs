@@ -1,6 +1,5 @@
 //! An engine that dies costs nobody a session, and nobody but the cause a call.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,13 +8,14 @@ use postgres::{CancelToken, Client, NoTls};
 use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::golden::{self, Golden};
-use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
 use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::sql::{backend, embed, embed_all, embed_and_forget, stat_engine};
 use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::vectors::{EQUAL, assert_close};
 use vector_embed_e2e::wait;
+
+use crate::faulty;
 
 fn assert_embeds(client: &mut Client, golden: &Golden) {
     golden.assert_is(&embed(client, &golden.text).expect("a vector"));
@@ -36,9 +36,7 @@ fn after_an_engine_killed_while_idle_the_next_call_works() {
 
 #[test]
 fn a_single_text_under_way_survives_a_killed_engine() {
-    let installation = Installation::copy();
-    installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    let cluster = Cluster::with().installation(&installation).uncached().start();
+    let cluster = faulty::cluster();
     let mut client = cluster.connect();
     let text = format!("The {} moves slowly.", SLOW.word);
     let expected = embed(&mut client, &text).expect("a vector");

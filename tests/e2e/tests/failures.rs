@@ -170,7 +170,7 @@ fn end_engines_of(installation: &Installation) {
 #[test]
 fn a_model_that_was_replaced_is_loaded_anew() {
     let installation = Installation::copy();
-    let model = installation.add_model(&fixtures::source(TINY));
+    installation.add_model(&fixtures::source(TINY));
     let cluster = Cluster::with().installation(&installation).start();
     let mut client = cluster.connect();
     let golden = |name: &str| {
@@ -182,9 +182,7 @@ fn a_model_that_was_replaced_is_loaded_anew() {
     let vector = embed_by(&mut client, &text, TINY).expect("a vector");
     assert!(max_difference(&vector, &before) < 1e-4);
 
-    let _away = move_away(&model);
-    let other = installation.add_model(&fixtures::source("tiny-bert-cls"));
-    fs::rename(other, model).expect("a directory can be renamed");
+    installation.exchange_model(TINY, &fixtures::source("tiny-bert-cls"));
     wait::until("the new model is used", || {
         let vector = embed_by(&mut client, &text, TINY).expect("a vector of one model or the other");
         max_difference(&vector, &after) < 1e-4

@@ -1,12 +1,10 @@
 //! A text that crashes the engine costs its own caller an error and nobody else anything.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use postgres::error::DbError;
 use serde_json::Value;
-use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::golden::{self, Golden};
 use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::markers::{POISON, SLOW};
@@ -14,12 +12,7 @@ use vector_embed_e2e::sql::{assert_error, embed, embed_all, refused, stat_engine
 use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::wait;
 
-/// A server whose engine dies of [`POISON`].
-fn faulty_cluster() -> Cluster {
-    let installation = Installation::copy();
-    installation.install_engine(Path::new(env!("CARGO_BIN_EXE_faulty_engine")));
-    Cluster::with().installation(&installation).uncached().start()
-}
+use crate::faulty;
 
 fn poison(number: usize) -> String {
     format!("text number {number} is made of {}", POISON.word)
@@ -44,7 +37,7 @@ fn the_markers_are_single_tokens_of_the_model() {
 
 #[test]
 fn its_caller_gets_an_error_and_can_go_on() {
-    let cluster = faulty_cluster();
+    let cluster = faulty::cluster();
     let mut client = cluster.connect();
     assert_blamed(&refused(embed(&mut client, &poison(1))));
     let golden = golden::sentences()[0];
@@ -53,7 +46,7 @@ fn its_caller_gets_an_error_and_can_go_on() {
 
 #[test]
 fn the_same_text_is_refused_for_a_while_and_leaves_the_engine_alone() {
-    let cluster = faulty_cluster();
+    let cluster = faulty::cluster();
     let mut client = cluster.connect();
     assert_blamed(&refused(embed(&mut client, &poison(1))));
     let golden = golden::sentences()[0];
@@ -69,7 +62,7 @@ fn the_same_text_is_refused_for_a_while_and_leaves_the_engine_alone() {
 
 #[test]
 fn in_an_array_it_is_named_by_its_place() {
-    let cluster = faulty_cluster();
+    let cluster = faulty::cluster();
     let mut client = cluster.connect();
     let mut texts: Vec<Option<String>> = (0..6).map(|number| Some(format!("harmless {number}"))).collect();
     texts[1] = None;
@@ -89,7 +82,7 @@ fn harms_nobody_else(
     texts_of_each: usize,
     innocent: impl Fn(&mut postgres::Client, usize) + Sync,
 ) {
-    let cluster = faulty_cluster();
+    let cluster = faulty::cluster();
     let done = AtomicBool::new(false);
     let calls = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -160,7 +153,7 @@ fn others_notice_nothing_of_several_such_texts_at_once() {
 
 #[test]
 fn a_call_that_is_computed_apart_is_not_blamed_for_another_s_text() {
-    let cluster = faulty_cluster();
+    let cluster = faulty::cluster();
     let mut session = cluster.connect();
     let own: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(400).collect();
     let vectors = thread::scope(|scope| {

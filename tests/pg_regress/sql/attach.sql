@@ -49,11 +49,41 @@ SELECT vector_embed.attach('notes', 'embedding', '{title,body}');
 \echo :SQLSTATE
 DROP TRIGGER by_hand ON notes;
 
--- Our trigger comes after those that change the text.
+-- Attached is what fires as it should; anything else is made anew.
+SELECT vector_embed.attach('notes', 'embedding', '{body}');
+ALTER TABLE notes DISABLE TRIGGER zz_vector_embed_embedding;
+SELECT enabled, problem FROM vector_embed.attachments;
+SELECT vector_embed.attach('notes', 'embedding', '{body}');
+SELECT enabled, problem FROM vector_embed.attachments;
+SELECT vector_embed.detach('notes', 'embedding');
+
+-- A comment that was edited stops the trigger: nobody knows whose vectors these are.
+SELECT vector_embed.attach('notes', 'embedding', '{body}');
+COMMENT ON TRIGGER zz_vector_embed_embedding ON notes IS 'vector_embed {"timing":"row","hash":"abc"} -- Bob';
+SELECT recorded_hash, drifted, problem FROM vector_embed.attachments;
+INSERT INTO notes (id, body) VALUES (7, 'Whose?');
+\echo :SQLSTATE
+SELECT vector_embed.attach('notes', 'embedding', '{body}');
+\echo :SQLSTATE
+SELECT vector_embed.detach('notes', 'embedding');
+SELECT count(*) FROM vector_embed.attachments;
+
+-- Our trigger comes after those that change the text, or says which does not.
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER zzz_late BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION late();
+SELECT vector_embed.attach('notes', 'embedding', '{body}');
+SELECT vector_embed.detach('notes', 'embedding');
+DROP TRIGGER zzz_late ON notes;
+DROP FUNCTION late;
 CREATE FUNCTION trim_body() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.body := btrim(new.body); RETURN new; END';
 CREATE TRIGGER trim_body BEFORE INSERT OR UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION trim_body();
 SELECT vector_embed.attach('notes', 'embedding', '{body}');
 INSERT INTO notes (id, body) VALUES (6, '   indented   ') RETURNING body, is_of(embedding, 'indented');
+-- A column that was renamed: no counts, and detach by the old name.
+ALTER TABLE notes RENAME body TO content;
+SELECT * FROM vector_embed.attachment_status('notes');
+SELECT vector_embed.detach('notes', 'embedding');
+ALTER TABLE notes RENAME content TO body;
 DROP TABLE notes;
 DROP FUNCTION trim_body;
 SELECT count(*) FROM vector_embed.attachments;
@@ -81,6 +111,13 @@ SELECT vector_embed.detach('logs_all', 'embedding');
 SELECT vector_embed.detach('logs', 'embedding');
 SELECT vector_embed.attach('logs', 'embedding', '{body}', timing => 'statement');
 \echo :SQLSTATE
+ALTER TABLE logs_all ADD PRIMARY KEY (id);
+SELECT vector_embed.attach('logs_all', 'embedding', '{body}', timing => 'statement');
+\echo :SQLSTATE
+ALTER TABLE logs DETACH PARTITION logs_all;
+SELECT vector_embed.attach('logs_all', 'embedding', '{body}', timing => 'statement');
+ALTER TABLE logs ATTACH PARTITION logs_all DEFAULT;
+SELECT relation, problem FROM vector_embed.attachments;
 DROP TABLE logs;
 
 -- What cannot work is refused before anything is made.
@@ -88,6 +125,13 @@ CREATE TABLE wrong (id integer, body text, loud text GENERATED ALWAYS AS (upper(
     embedding vector(384), small vector(3), needed vector(384) NOT NULL DEFAULT array_fill(0, ARRAY[384])::vector);
 CREATE VIEW viewed AS SELECT * FROM wrong;
 SELECT vector_embed.attach('no_such_table', 'embedding', '{body}');
+SELECT vector_embed.attach(1, 'embedding', '{body}');
+\echo :SQLSTATE
+SELECT vector_embed.attachment_status('viewed');
+\echo :SQLSTATE
+CREATE TRIGGER embed INSTEAD OF INSERT ON viewed FOR EACH ROW EXECUTE FUNCTION vector_embed.embed_row('embedding', 'all-MiniLM-L6-v2', 'body');
+SELECT count(*) FROM vector_embed.attachments;
+DROP TRIGGER embed ON viewed;
 SELECT vector_embed.attach('viewed', 'embedding', '{body}');
 \echo :SQLSTATE
 SELECT vector_embed.attach('wrong', 'embeding', '{body}');

@@ -163,11 +163,41 @@ INSERT INTO docs SELECT id, cat, title, 'again ' || id, embed('again ' || id) FR
 SELECT count(*) AS wrong FROM docs WHERE id < 9 AND NOT same(embedding, twin(body));
 SELECT id, vector_dims(embed(body)) FROM docs WHERE id < 3 FOR UPDATE;
 
+-- What is evaluated where and how often is as without batches: each of these was once wrong.
+SELECT rn, i8 FROM (SELECT vector_dims(embed(title)) AS d, title, row_number() OVER (ORDER BY id) AS rn, 700 - id::bigint AS i8 FROM docs) s WHERE rn <= 3;
+CREATE TABLE serials (id serial, n integer, embedding vector(384));
+INSERT INTO serials (embedding) VALUES (embed('a')), (embed('b')), (embed('c')) RETURNING id, currval('serials_id_seq') AS current;
+INSERT INTO serials (embedding) SELECT embed(title) FROM docs WHERE id < 3 RETURNING id, currval('serials_id_seq') AS current;
+CREATE FUNCTION seen() RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT count(n)::integer FROM serials';
+INSERT INTO serials (embedding, n) VALUES (embed('a'), seen()), (embed('b'), seen()), (embed('c'), seen()) RETURNING n;
+DROP FUNCTION seen;
+DROP TABLE serials;
+CREATE TABLE arrays (id integer, e vector[], nothing boolean);
+INSERT INTO arrays VALUES (1, ARRAY[embed('a')], embed('a') IS NULL), (2, NULL, NULL);
+SELECT id, e IS NULL AS e, nothing FROM arrays ORDER BY id;
+DROP TABLE arrays;
+CREATE TYPE pair AS (a integer, b integer);
+CREATE TABLE pairs (t text, p pair[]);
+INSERT INTO pairs VALUES ('x', ARRAY[(1, 2)::pair]);
+UPDATE pairs SET p[vector_dims(embed(t)) - 383].a = 7 RETURNING p;
+DROP TABLE pairs;
+DROP TYPE pair;
+SELECT count(DISTINCT v::text) > 1 AS different FROM (SELECT unnest(ARRAY[embed(random()::text), embed(random()::text)]) AS v FROM docs WHERE id = 1) s;
+SELECT count(*) FROM (SELECT title, percentile_disc(vector_dims(embed(title)) / 1000.0) WITHIN GROUP (ORDER BY id) AS p FROM docs WHERE id < 3 GROUP BY ROLLUP (title)) s WHERE p IS NULL;
+SELECT count(CASE WHEN id < 0 THEN embed(title) <=> (SELECT embedding FROM docs) ELSE 0 END) FROM docs;
+SELECT count(coalesce(CASE WHEN id % 2 = 0 THEN (array_fill(NULL::integer, ARRAY[3]))[vector_dims(embed(title)) - 383] END, 1)) FROM docs;
+
 -- An error names the row, and nothing is left over.
 UPDATE docs SET body = repeat('too long ', 400) WHERE id = 300;
 SET vector_embed.overlong_text = error;
 SELECT count(embed(body)) FROM docs WHERE id > 290;
 \echo :SQLSTATE
+-- Who stops before the row at fault does not meet it.
+SET enable_hashagg = off;
+SELECT id, vector_dims(avg(embed(body))) FROM docs GROUP BY id ORDER BY id LIMIT 2;
+RESET enable_hashagg;
+SELECT id, lag(vector_dims(embed(body))) OVER (ORDER BY id) FROM docs ORDER BY id LIMIT 2;
+SELECT count(*) FROM (SELECT first_value(embed(body)) OVER (PARTITION BY cat ORDER BY id) FROM docs OFFSET 0) s;
 DO $$
 BEGIN
     FOR i IN 1..30 LOOP
@@ -179,6 +209,29 @@ BEGIN
 END $$;
 RESET vector_embed.overlong_text;
 SELECT connections FROM vector_embed.stat_engine;
+
+-- Errors of others pass the node with all that they say.
+CREATE FUNCTION refuses(text) RETURNS text LANGUAGE plpgsql STABLE AS
+    'BEGIN RAISE check_violation USING MESSAGE = ''refused'', CONSTRAINT = ''taste''; END';
+CREATE FUNCTION refuses(vector) RETURNS vector LANGUAGE plpgsql STABLE AS
+    'BEGIN RAISE check_violation USING MESSAGE = ''refused'', CONSTRAINT = ''taste''; END';
+DO $$
+DECLARE name text; place text;
+BEGIN
+    PERFORM embed(refuses(title)) FROM docs;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS name = CONSTRAINT_NAME, place = PG_EXCEPTION_CONTEXT;
+    RAISE NOTICE '% at %', name, split_part(place, E'\n', 1);
+END $$;
+DO $$
+DECLARE name text; place text;
+BEGIN
+    PERFORM refuses(embed(title)) FROM docs;
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS name = CONSTRAINT_NAME, place = PG_EXCEPTION_CONTEXT;
+    RAISE NOTICE '% at %', name, split_part(place, E'\n', 1);
+END $$;
+DROP FUNCTION refuses(text), refuses(vector);
 
 -- Who may not execute the function may not by way of a plan either.
 CREATE ROLE regress_embed_reader;

@@ -105,7 +105,7 @@ EXPLAIN (COSTS OFF, VERBOSE) SELECT vector_dims(embed('flower'));
 EXPLAIN (COSTS OFF) INSERT INTO notes VALUES (1001, 'a', embed('a')), (1002, 'b', embed('b'));
 SELECT requests() - :before AS requests;
 
--- What depends on the row is computed for each.
+-- What depends on the row is computed in batches, but for aggregates of what is volatile.
 SELECT requests() AS before \gset
 SELECT count(embed(body)) FROM notes WHERE id <= 10;
 SELECT count(embed('x' || random())) FROM notes WHERE id <= 10;

@@ -80,15 +80,87 @@ INSERT INTO notes (id, body) VALUES (9, 'Loud');
 \echo :SQLSTATE
 UPDATE notes SET body = 'Loud' WHERE id = 8;
 SELECT id, body, is_of(embedding, body) FROM notes WHERE id > 7;
+DROP TRIGGER shout ON notes;
+
+-- Statements that the table's triggers run meanwhile are like any others.
+CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE notes SET body = 'supplied', embedding = array_fill(0.5, ARRAY[384])::vector WHERE id = 101;
+    UPDATE notes SET embedding = NULL WHERE id = 102;
+    RETURN NULL;
+END $$;
+INSERT INTO notes (id, body) VALUES (101, 'one'), (102, 'two');
+CREATE TRIGGER busy AFTER UPDATE OF embedding ON notes FOR EACH STATEMENT WHEN (pg_trigger_depth() < 2) EXECUTE FUNCTION busy();
+INSERT INTO notes (id, body) VALUES (103, 'three');
+SELECT id, vector_norm(embedding) > 9 AS supplied, is_of(embedding, body) FROM notes WHERE id > 100 ORDER BY id;
+DROP TRIGGER busy ON notes;
+
+-- A vector that cannot be written is not passed over in silence.
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN CASE WHEN new.body IS DISTINCT FROM old.body THEN new END; END';
+CREATE TRIGGER keep BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION keep();
+INSERT INTO notes (id, body) VALUES (104, 'four'), (105, 'five');
+\echo :SQLSTATE
+UPDATE notes SET body = 'eins' WHERE id = 101;
+DROP TRIGGER keep ON notes;
+CREATE RULE nothing AS ON UPDATE TO notes DO INSTEAD NOTHING;
+INSERT INTO notes (id, body) VALUES (104, 'four');
+\echo :SQLSTATE
+DROP RULE nothing ON notes;
+SELECT count(*) FROM notes WHERE id > 103;
 DROP TABLE notes;
-DROP FUNCTION amend, tell, forget, shout;
+DROP FUNCTION amend, tell, forget, shout, busy, keep;
+
+-- Who may only insert has vectors written, and nothing else is done in the owner's name: neither by triggers nor in
+-- what errors tell.
+CREATE ROLE regress_embed_owner;
+CREATE ROLE regress_embed_writer;
+CREATE TABLE notes (id integer PRIMARY KEY, body text, secret text DEFAULT 'of the owner', written_by name,
+    embedding vector(384) CONSTRAINT short CHECK (vector_norm(embedding) < 2 OR body IS NULL));
+ALTER TABLE notes OWNER TO regress_embed_owner;
+GRANT INSERT (id, body) ON notes TO regress_embed_writer;
+CREATE FUNCTION sign_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.written_by := current_user; RETURN new; END';
+CREATE TRIGGER sign BEFORE INSERT OR UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION sign_row();
+SET ROLE regress_embed_owner;
+SELECT vector_embed.attach('notes', 'embedding', '{body}', timing => 'statement');
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY insert_only ON notes FOR INSERT WITH CHECK (true);
+SET ROLE regress_embed_writer;
+INSERT INTO notes (id, body) VALUES (1, 'From who may only insert.');
+SELECT count(*) FROM notes;
+RESET ROLE;
+SELECT written_by, is_of(embedding, body) FROM notes;
+ALTER TABLE notes DROP CONSTRAINT short, ADD CONSTRAINT short CHECK (embedding IS NULL OR vector_norm(embedding) < 0.5) NOT VALID;
+SET ROLE regress_embed_writer;
+INSERT INTO notes (id, body) VALUES (2, 'Refused.');
+DO $$
+DECLARE name text;
+BEGIN
+    INSERT INTO notes (id, body) VALUES (2, 'Refused.');
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS name = CONSTRAINT_NAME;
+    RAISE NOTICE 'constraint %', name;
+END $$;
+RESET ROLE;
+DROP TABLE notes;
+DROP FUNCTION sign_row;
+DROP ROLE regress_embed_owner, regress_embed_writer;
+
+-- A text that goes takes the vector along, in flat memory: no row waits for anything.
+CREATE TABLE notes (id integer PRIMARY KEY, body text, embedding vector(384));
+INSERT INTO notes SELECT i, 'x', array_fill(0.5, ARRAY[384])::vector FROM generate_series(1, 6000) i;
+CREATE TRIGGER embed_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+UPDATE notes SET body = NULL;
+SELECT count(embedding) FROM notes;
+DROP TABLE notes;
 
 -- Any primary key, any name, a generated source, halfvec, a domain; no search_path is needed.
 CREATE SCHEMA "Far away";
 CREATE DOMAIN room AS text COLLATE "C";
 CREATE DOMAIN half AS halfvec(384);
 CREATE TABLE "Far away"."The Table" ("Room" room, slot int4range, tags text[], "Body" text,
-    whole text GENERATED ALWAYS AS ("Room" || ': ' || "Body") STORED, "Vector" half, PRIMARY KEY ("Room", tags, slot));
+    whole text GENERATED ALWAYS AS ("Room" || ': ' || "Body") STORED, "Vector" half,
+    PRIMARY KEY ("Room", tags, slot) DEFERRABLE INITIALLY DEFERRED);
 CREATE TRIGGER embed_insert AFTER INSERT ON "Far away"."The Table" REFERENCING NEW TABLE AS n
     FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('Vector', 'all-MiniLM-L6-v2', 'whole');
 CREATE TRIGGER embed_update AFTER UPDATE ON "Far away"."The Table" REFERENCING OLD TABLE AS o NEW TABLE AS n
@@ -146,6 +218,9 @@ UPDATE notes SET body = 'x';
 DROP TABLE notes;
 CREATE TABLE parts (id integer PRIMARY KEY, body text, embedding vector(384)) PARTITION BY RANGE (id);
 CREATE TABLE parts_all PARTITION OF parts DEFAULT;
+CREATE TRIGGER embed_insert AFTER INSERT ON parts_all REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
+INSERT INTO parts_all VALUES (1, 'x');
 CREATE TRIGGER embed_insert AFTER INSERT ON parts REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_statement('embedding', 'all-MiniLM-L6-v2', 'body');
 INSERT INTO parts VALUES (1, 'x');

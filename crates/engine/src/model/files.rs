@@ -56,15 +56,18 @@ impl ModelDir {
     pub fn fingerprint(&self, names: &[String]) -> Fingerprint {
         let stamp = |name: &String| {
             let meta = fs::metadata(self.file(name)).ok()?;
-            Some([meta.dev(), meta.ino(), meta.len(), meta.mtime() as u64, meta.mtime_nsec() as u64])
+            // The time of change, too: who replaces contents in place can set that of modification back.
+            let times =
+                [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()].map(|time| time as u64);
+            Some([meta.dev(), meta.ino(), meta.len(), times[0], times[1], times[2], times[3]])
         };
         Fingerprint(names.iter().map(stamp).collect())
     }
 }
 
-/// Device, inode, size and modification time of files, `None` for missing ones.
+/// Device, inode, size, and times of modification and change of files, `None` for missing ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprint(Vec<Option<[u64; 5]>>);
+pub struct Fingerprint(Vec<Option<[u64; 7]>>);
 
 pub(super) fn problem(name: &str, error: &io::Error) -> ModelProblem {
     if error.kind() == io::ErrorKind::NotFound {
