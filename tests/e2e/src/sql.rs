@@ -83,6 +83,8 @@ pub struct EngineRow {
     pub pid: Pid,
     /// Starts after the first.
     pub restarts: i64,
+    /// Open connections, that of the session which asks included.
+    pub connections: i32,
     /// Texts that wait.
     pub queued_texts: i64,
     /// Requests received.
@@ -99,7 +101,8 @@ pub struct EngineRow {
 
 /// The row of the view, or `None` if no engine runs.
 pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
-    let columns = "pid, restarts, queued_texts, requests, cancelled, texts, cache_hits, cache_bytes";
+    let columns =
+        "pid, restarts, connections, queued_texts, requests, cancelled, texts, cache_hits, cache_bytes";
     let row = client
         .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine"), &[])
         .expect("the view can be read")?;
@@ -110,6 +113,7 @@ fn engine_row(row: &Row) -> EngineRow {
     EngineRow {
         pid: row.get("pid"),
         restarts: row.get("restarts"),
+        connections: row.get("connections"),
         queued_texts: row.get("queued_texts"),
         requests: row.get("requests"),
         cancelled: row.get("cancelled"),
