@@ -31,7 +31,9 @@ fn cluster_with_work() -> Cluster {
          CREATE TABLE late_docs (id integer, body text);
          INSERT INTO late_docs SELECT i, 'document number ' || i FROM generate_series(1, {BATCH}) AS i;
          SELECT embed(array_agg(body)) FROM late_docs;
-         CREATE VIEW slow_docs AS SELECT id, body FROM late_docs WHERE pg_sleep(0.02) IS NOT NULL;
+         CREATE FUNCTION dawdle() RETURNS boolean LANGUAGE plpgsql STABLE COST 1 AS
+             'BEGIN PERFORM pg_sleep(0.02); RETURN true; END';
+         CREATE VIEW slow_docs AS SELECT id, body FROM late_docs WHERE id > 0 AND (id < 0 OR dawdle());
          CREATE TABLE sink (id integer, embedding vector(384));
          CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
@@ -61,12 +63,8 @@ struct Moment {
 
 const MOMENTS: [Moment; 5] = [
     // The first batch is computed.
-    Moment {
-        statement: "UPDATE long_docs SET embedding = embed(body)",
-        wait_event: "Extension",
-        queued: 100,
-    },
-    Moment { statement: "SELECT count(embed(body)) FROM long_docs", wait_event: "Extension", queued: 100 },
+    Moment { statement: "UPDATE long_docs SET embedding = embed(body)", wait_event: "Extension", queued: 40 },
+    Moment { statement: "SELECT count(embed(body)) FROM long_docs", wait_event: "Extension", queued: 40 },
     // Rows are read for the first batch.
     Moment { statement: "SELECT count(embed(body)) FROM slow_docs", wait_event: "PgSleep", queued: 0 },
     Moment {
@@ -85,7 +83,7 @@ const MOMENTS: [Moment; 5] = [
 impl Moment {
     fn wait_for(&self, observer: &mut Client, session: Pid) {
         let waiting = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = $2";
-        wait::until("the statement is where it is to be stopped", || {
+        wait::until(&format!("{} is where it is to be stopped", self.statement), || {
             let waits = observer.query_opt(waiting, &[&session, &self.wait_event]).expect("the view");
             waits.is_some() && stat_engine(observer).is_some_and(|engine| engine.queued_texts >= self.queued)
         });
