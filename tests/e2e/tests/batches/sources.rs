@@ -123,41 +123,6 @@ fn foreign_tables_lose_no_row() {
 }
 
 #[test]
-fn many_partitions_that_are_read_at_once_do_not_use_up_connections() {
-    const PARTITIONS: i64 = 16;
-    /// More than a batch has.
-    const ROWS_OF_EACH: i64 = 8300;
-    let cluster = Cluster::new();
-    let mut client = cluster.connect();
-    let parts = format!(
-        "CREATE TABLE parts (id integer, k integer, body text) PARTITION BY LIST (k);
-         DO 'BEGIN FOR k IN 1..{PARTITIONS} LOOP
-             EXECUTE format(''CREATE TABLE parts_%s PARTITION OF parts FOR VALUES IN (%s)'', k, k);
-         END LOOP; END';
-         INSERT INTO parts SELECT i, 1 + i % {PARTITIONS}, 'text ' || i % 10
-             FROM generate_series(1, {PARTITIONS} * {ROWS_OF_EACH}) AS i;
-         CREATE INDEX ON parts (id); ANALYZE parts;
-         SET enable_sort = off; SET enable_bitmapscan = off; SET max_parallel_workers_per_gather = 0"
-    );
-    execute(&mut client, &parts);
-    // STABLE, because a statement with volatile functions is left alone.
-    let connections = "CREATE FUNCTION connections() RETURNS integer LANGUAGE plpgsql STABLE AS
-        'BEGIN RETURN (SELECT connections FROM vector_embed.stat_engine); END'";
-    execute(&mut client, connections);
-    let merged = "SELECT count(e), count(*), max(connections) FROM (
-        SELECT e, CASE WHEN id % 50000 = 0 THEN connections() END AS connections
-        FROM (SELECT id, embed(body) AS e FROM parts ORDER BY id OFFSET 0) s OFFSET 0) s";
-    let plan = client.query(&format!("EXPLAIN {merged}"), &[]).expect("a plan");
-    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
-    assert!(plan.iter().any(|line| line.contains("Embed Batch")), "{plan:#?}");
-    let row = client.query_one(merged, &[]).expect("a row");
-    let rows = PARTITIONS * ROWS_OF_EACH;
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (rows, rows));
-    let connections: i32 = row.get(2);
-    assert!(connections <= 8, "{connections} connections of one statement");
-}
-
-#[test]
 fn a_hot_standby_s_queries_are_batched() {
     let primary = cluster_with_docs();
     let standby = primary.standby();
