@@ -3,6 +3,8 @@
 mod command_line;
 mod directories;
 mod golden;
+mod hostile;
+mod kinds;
 mod requests;
 mod store;
 mod support;
