@@ -96,8 +96,7 @@ fn golden(entry: &Entry, model: &LoadedModel) -> Result<String, String> {
             let mut ours = Vec::new();
             model.embed(std::iter::once(&*tokens.ids), &mut ours).map_err(explain)?;
             let cosine = cosine(&ours, theirs);
-            // Not a number is no agreement, either.
-            if ours.len() != theirs.len() || !(cosine >= AGREES) {
+            if ours.len() != theirs.len() || cosine.is_nan() || cosine < AGREES {
                 return Err(format!(
                     "the vectors of model \"{}\" are not those of golden.json\n\
                      detail: text {number} as {purpose:?}: cosine {cosine:.6}, {} dimensions where it has {}",

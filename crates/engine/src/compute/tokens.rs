@@ -1,7 +1,8 @@
 //! From text to token ids.
 
+use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer, TruncationDirection};
 use vector_embed_protocol::Purpose;
 
 use super::cuts;
@@ -66,8 +67,10 @@ impl TextTokenizer {
         if special_tokens >= settings.max_tokens {
             return Err(invalid("the special tokens alone exceed the model's limit".to_owned()));
         }
-        let by_words =
-            matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+        // Of other models a word may have more tokens than are taken for the last one, which may be cut.
+        let short = |model: &WordPiece| model.max_input_chars_per_word < MARGIN;
+        let by_words = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(model) if short(model))
+            && matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
         let at_blanks = cuts::at_blanks(&tokenizer);
         Ok(Self {
             tokenizer,
