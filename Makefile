@@ -31,7 +31,7 @@ install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONN
 demo:	## 2,000 real short texts embedded, indexed and searched on a throwaway cluster (KEEP=1 keeps it)
 	@scripts/demo
 
-check:	## everything that must pass, with PostgreSQL 15; what CI runs
+check:	## everything that must pass, with PostgreSQL 15; CI also runs check-pg PG=18
 	@scripts/check
 
 # One phase of check, with the preparations it needs.
