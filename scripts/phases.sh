@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154
 # Phases of a check, whose results are counted. Sourced, after lib.sh, by scripts that set $logs and have a function
 # clean_up.
 
