@@ -116,7 +116,8 @@ unsafe extern "C-unwind" fn is_user_code(function: pg_sys::Oid, _context: *mut c
     }
 }
 
-/// Walks an expression for volatile functions that are not built in. A domain's checks may be such.
+/// Walks an expression for volatile functions that are not built in. The checks of domains are taken to be immutable, as
+/// PostgreSQL takes them.
 #[pg_guard]
 unsafe extern "C-unwind" fn looks_odd(expression: *mut Node, context: *mut c_void) -> bool {
     // SAFETY: called with an expression or NULL.

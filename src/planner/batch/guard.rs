@@ -3,7 +3,6 @@
 //! `coalesce(embedding, embed(body))` embeds only rows without an embedding. Taken out, the call's argument becomes
 //! `CASE WHEN embedding IS NOT NULL THEN NULL ELSE body END`: the call is STRICT, and a NULL costs nothing.
 
-
 use pgrx::pg_sys::{self, Node, NodeTag::*};
 
 use crate::planner::nodes::{copy, items, list, node, tag};

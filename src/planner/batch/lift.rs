@@ -270,6 +270,8 @@ unsafe extern "C-unwind" fn lift_output(expression: *mut Node, context: *mut c_v
             _ => {}
         }
         if lift.known.is_call(expression) {
+            // A volatile argument, such as the current value of a sequence, has to be computed with its row.
+            lift.failed |= pg_sys::contain_volatile_functions(expression);
             return lift.call(expression.cast());
         }
         if lift.known.guards_calls(expression) {

@@ -347,7 +347,7 @@ unsafe fn swap(plan: *mut Plan) -> *mut Plan {
                 return plan;
             }
         }
-        exchange(plan)
+        exchange(plan, swap)
     }
 }
 
@@ -385,7 +385,7 @@ unsafe fn swap_gather(plan: *mut Plan) -> *mut Plan {
             keys.copy_from_slice(&moved);
         }
         (*scan).targetlist = list(passed);
-        exchange(plan)
+        exchange(plan, swap_gather)
     }
 }
 
@@ -398,8 +398,8 @@ unsafe fn column_of(expression: *mut pg_sys::Node, of: Relation) -> Option<i16> 
     }
 }
 
-/// Puts a plan that gives rows on as they are below the node that it is above of.
-unsafe fn exchange(plan: *mut Plan) -> *mut Plan {
+/// Puts a plan that gives rows on as they are below the node that it is above of, and `again` below the next.
+unsafe fn exchange(plan: *mut Plan, again: unsafe fn(*mut Plan) -> *mut Plan) -> *mut Plan {
     // SAFETY: the node below is ours, with a plan below it.
     unsafe {
         let scan = (*plan).lefttree;
@@ -411,7 +411,8 @@ unsafe fn exchange(plan: *mut Plan) -> *mut Plan {
                 passed
             }));
         (*plan).lefttree = below;
-        (*scan).lefttree = plan;
+        // The argument of a call may be another node's.
+        (*scan).lefttree = again(plan);
         (*scan).plan_rows = (*plan).plan_rows;
         (*scan).startup_cost = (*plan).startup_cost;
         (*scan).total_cost = (*plan).total_cost;

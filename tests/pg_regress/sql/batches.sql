@@ -59,6 +59,8 @@ SELECT texts + cache_hits AS before FROM vector_embed.stat_engine \gset
 SELECT vector_dims(embed(title)) FROM docs ORDER BY id DESC LIMIT 3;
 SELECT texts + cache_hits - :before AS texts FROM vector_embed.stat_engine;
 
+EXPLAIN (COSTS OFF) SELECT embed(left(embed(title)::text, 9)) FROM docs ORDER BY id DESC LIMIT 3;
+
 -- CASE and COALESCE compute what they need, and nothing is evaluated that they would not.
 UPDATE docs SET embedding = NULL WHERE id % 10 = 0;
 SELECT actually('UPDATE docs SET embedding = coalesce(embedding, embed(title))');
@@ -193,6 +195,9 @@ CREATE FUNCTION seen() RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT count(n)
 INSERT INTO serials (embedding, n) VALUES (embed('a'), seen()), (embed('b'), seen()), (embed('c'), seen()) RETURNING n;
 DROP FUNCTION seen;
 DROP TABLE serials;
+CREATE SEQUENCE counted;
+SELECT count(*) AS wrong FROM (SELECT nextval('counted'), embed('at ' || currval('counted')) AS a, twin('at ' || currval('counted')) AS b FROM docs WHERE id < 9 OFFSET 0) s WHERE NOT same(a, b);
+DROP SEQUENCE counted;
 CREATE TABLE arrays (id integer, e vector[], nothing boolean);
 INSERT INTO arrays VALUES (1, ARRAY[embed('a')], embed('a') IS NULL), (2, NULL, NULL);
 SELECT id, e IS NULL AS e, nothing FROM arrays ORDER BY id;
