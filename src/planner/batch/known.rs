@@ -156,10 +156,11 @@ impl Known {
                 Calls::Allowed => is_odd_arm,
                 Calls::Odd => is_odd_condition,
             };
-            let is_plain = is_known
-                && !(calls == Calls::Odd && self.is_call(expression))
-                && !pg_sys::check_functions_in_node(expression, Some(is_volatile), self.as_context())
-                && !walk(expression, walker, self.as_context());
+            let is_odd = !is_known
+                || (calls == Calls::Odd && self.is_call(expression))
+                || pg_sys::check_functions_in_node(expression, Some(is_volatile), self.as_context())
+                || walk(expression, walker, self.as_context());
+            let is_plain = !is_odd;
             self.plain.borrow_mut().insert(key, is_plain);
             is_plain
         }
