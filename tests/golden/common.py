@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -46,6 +47,11 @@ def read_texts(path):
 def write_json(path, value, indent=2):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
+
+
+def write_weights(directory, weights):
+    """As save_file, whose files only their owner can read."""
+    (directory / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def encode_each_alone(model, texts):

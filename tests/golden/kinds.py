@@ -7,7 +7,6 @@ from collections import Counter
 
 import torch
 import transformers
-from safetensors.torch import save_file
 from tokenizers import (
     AddedToken,
     Regex,
@@ -29,6 +28,7 @@ from common import (
     train_tokenizer,
     write_golden,
     write_json,
+    write_weights,
 )
 
 HIDDEN_SIZE = 16
@@ -186,7 +186,7 @@ def write_kind(directory, number, kind, texts):
     randomize(model, SEED + 10 + number)
     # What is stored is what is computed with, in float32.
     weights = {prefix + key: value.to(precision).contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    write_weights(directory, weights)
     described = config.to_diff_dict()
     described["architectures"] = [type(model).__name__]
     described["dtype"] = "float32"

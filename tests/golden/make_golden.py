@@ -21,7 +21,6 @@ import sentence_transformers
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 import kinds
@@ -38,6 +37,7 @@ from common import (
     train_tokenizer,
     write_golden,
     write_json,
+    write_weights,
 )
 
 REFERENCE_NAME = "all-MiniLM-L6-v2"
@@ -151,7 +151,7 @@ def write_hub_files(directory, tokenizer, config, pooling, normalize, max_seq_le
 def write_safetensors_fixture(directory, bert, tokenizer, config, **hub):
     write_hub_files(directory, tokenizer, config, **hub)
     weights = {name: tensor.contiguous() for name, tensor in bert.state_dict().items()}
-    save_file(weights, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    write_weights(directory, weights)
     model, tokens = load_and_compare_tokenizers(directory, FIXTURE_TEXTS)
     assert model.max_seq_length == hub["max_seq_length"]
     assert max(map(len, tokens)) > model.max_seq_length

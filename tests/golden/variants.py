@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
-from common import SEED, encode_each_alone, rounded, write_json
+from common import SEED, encode_each_alone, rounded, write_json, write_weights
 
 ENCODERS = ["tiny-bert", "tiny-roberta", "tiny-xlm-roberta", "tiny-distilbert", "tiny-mpnet"]
 POOLINGS = {
@@ -66,7 +65,7 @@ def write_dense(out):
         weights = {"linear.weight": torch.randn(DENSE_SIZE, size, generator=generator)}
         if bias:
             weights["linear.bias"] = torch.randn(DENSE_SIZE, generator=generator)
-        save_file(weights, str(directory / "model.safetensors"))
+        write_weights(directory, weights)
 
 
 def all_variants():
