@@ -55,6 +55,12 @@ pub(crate) enum Error {
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error("no column of a key is named")]
+    NoKeyColumns,
+    #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
+    SequenceEnds { sequence: String, column: String, edge: String, limit: i128 },
+    #[error("set-valued function called in context that cannot accept a set")]
+    NoSetWanted,
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -99,10 +105,13 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoColumns | Self::NoKeyColumns | Self::Timing(_) => {
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
+            }
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
                 self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
             }
@@ -137,6 +146,9 @@ impl Error {
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::SequenceEnds { edge, limit, .. } => Some(format!(
+                "The value {edge} is taken, and the last that the sequence and the column's type allow is {limit}."
+            )),
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
@@ -174,6 +186,9 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
+            Self::SequenceEnds { .. } => {
+                Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
+            }
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
