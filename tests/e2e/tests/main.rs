@@ -14,6 +14,7 @@ mod faulty;
 mod golden;
 mod intruders;
 mod models;
+mod moving;
 mod planning;
 mod poison;
 mod replication;
