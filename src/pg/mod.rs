@@ -5,6 +5,7 @@ pub(crate) mod background;
 pub(crate) mod descriptor;
 pub(crate) mod latch;
 pub(crate) mod memory;
+pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod relation;
 pub(crate) mod row;
