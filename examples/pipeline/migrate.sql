@@ -53,7 +53,8 @@ INSERT INTO episode_dependencies SELECT * FROM legacy.episode_dependencies_fit O
 INSERT INTO json_metadata_index SELECT * FROM legacy.json_metadata_index ON CONFLICT DO NOTHING;
 
 -- 4. Report what did not fit, with what stands in the old database. A value is reported where there is NULL now, or,
--- if it is text, another text.
+-- if it is text, another text. The same values have been counted once, in the warnings above.
+SET LOCAL client_min_messages = error;
 SELECT format($insert$
     INSERT INTO migration_report (table_name, row_key, column_name, problem, original)
     SELECT %1$L, concat_ws(',', %2$s), v.column_name,

@@ -2,7 +2,7 @@
 \set ON_ERROR_STOP on
 \set QUIET on
 SET plpgsql.check_asserts = on;
-SET client_min_messages = warning;
+SET client_min_messages = error; -- migrate.sql has told what does not fit
 
 CREATE TEMPORARY TABLE compared (source regclass, target regclass);
 INSERT INTO compared VALUES
