@@ -1,4 +1,4 @@
--- For migrations: sequences after copied ids, what differs between old and new, checksums. All run as their caller.
+-- What helps to move data from elsewhere, and to be sure of it. All run as their caller.
 
 CREATE FUNCTION vector_embed.sync_identity(
     relation regclass, floor bigint DEFAULT NULL,
@@ -25,3 +25,13 @@ CREATE FUNCTION vector_embed.checksum(
     SET extra_float_digits = 1 SET bytea_output = 'hex' SET lc_monetary = 'C' SET quote_all_identifiers = off;
 COMMENT ON FUNCTION vector_embed.checksum(regclass, text[]) IS
     'number of rows of a relation, and a checksum of them that does not depend on their order';
+
+CREATE FUNCTION vector_embed.verify(
+    relation regclass, embedding text, columns text[], model text DEFAULT NULL, sample integer DEFAULT 100,
+    OUT verdict text, OUT advice text, OUT compared bigint, OUT agreeing bigint, OUT min_cosine double precision,
+    OUT mean_cosine double precision, OUT median_cosine double precision, OUT max_tokens integer,
+    OUT normalized boolean)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'verify_wrapper' LANGUAGE C VOLATILE COST 10000 ROWS 1;
+COMMENT ON FUNCTION vector_embed.verify(regclass, text, text[], text, integer) IS
+    'embeds a sample of texts anew and tells whether the vectors stored with them are the model''s own';

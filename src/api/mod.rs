@@ -5,3 +5,4 @@ mod moving;
 mod status;
 mod trigger;
 mod vectors;
+mod verify;

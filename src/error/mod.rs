@@ -54,6 +54,8 @@ pub(crate) enum Error {
     TriggerComment(String),
     #[error("no column to embed is named")]
     NoColumns,
+    #[error("sample must be between 1 and {most}")]
+    Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
@@ -120,7 +122,7 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::NoKeyColumns | Self::Timing(_) => {
+            Self::NoColumns | Self::NoKeyColumns | Self::Timing(_) | Self::Sample { .. } => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -134,9 +136,7 @@ impl Error {
             | Self::Column { .. }
             | Self::Table { .. }
             | Self::ForeignOption { .. }
-            | Self::Source(_) => {
-                self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
-            }
+            | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
