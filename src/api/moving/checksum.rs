@@ -50,13 +50,12 @@ fn compute(relation: Option<pg_sys::Oid>, columns: Option<&TextArray<'_>>) -> Re
     }
 }
 
-/// SQL for the text of a column's value. Values that are equal by their type's own equality have the same text.
+/// SQL for the text of a column's value. How a number is written does not count: trailing zeros, the sign of zero.
 fn canonical(column: &TypedColumn) -> String {
     let (name, of) = (quote_identifier(&column.name), column.of.sql());
     let value = format!("CAST(r.{name} AS {of})");
     match column.of {
         Type::NUMERIC => format!("CAST(pg_catalog.trim_scale({value}) AS pg_catalog.text)"),
-        // Minus zero equals zero.
         Type::REAL | Type::DOUBLE => {
             format!("CAST({value} OPERATOR(pg_catalog.+) CAST(0 AS {of}) AS pg_catalog.text)")
         }
