@@ -59,14 +59,31 @@ unsafe fn open(server: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
         let server = pg_sys::GetForeignServer(server);
         (Store::of((*server).fdwid)?, Options::from_list((*server).options).and(more))
     };
-    let host = host(options.zone()?);
     let source = match store {
-        Store::Sqlite => {
-            let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
-            Box::new(Sqlite { path: PathBuf::from(path), invalid_text: options.invalid_text()?, host })
-        }
+        Store::Sqlite => Box::new(sqlite_by(&options)?),
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
+}
+
+fn sqlite_by(options: &Options) -> Result<Sqlite, Error> {
+    let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
+    let host = host(options.zone()?);
+    Ok(Sqlite { path: PathBuf::from(path), invalid_text: options.invalid_text()?, host })
+}
+
+/// The database file of a server.
+///
+/// # Safety
+///
+/// The server must exist.
+pub(super) unsafe fn sqlite(server: pg_sys::Oid) -> Result<Sqlite, Error> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let server = pg_sys::GetForeignServer(server);
+        match Store::of((*server).fdwid)? {
+            Store::Sqlite => sqlite_by(&Options::from_list((*server).options)),
+        }
+    }
 }
 
 /// The store of a server.
