@@ -3,9 +3,9 @@
 \set show random(1, 4)
 \set number random(1, 1000000)
 BEGIN;
-INSERT INTO episodes (id, hash, source_path, file_size, title)
+INSERT INTO episodes (id, hash, source_path, file_size, title, show_name)
     VALUES ('load-' || gen_random_uuid(), gen_random_uuid(), '/media/load/' || :number || '.mp4', 3000000000 + :number,
-            'Load ' || :number)
+            'Load ' || :number, 'Load')
     RETURNING quote_literal(id) AS episode \gset
 INSERT INTO processing_log (episode_id, stage, status, started_at) VALUES (:episode, 'discovered', 'completed', now());
 UPDATE episodes

@@ -2,7 +2,7 @@
 -- what was written here since the migration. Here nothing is changed. Stop the application first.
 \set ON_ERROR_STOP on
 \set QUIET on
-SET client_min_messages = warning;
+SET client_min_messages = error; -- migrate.sql has told what does not fit
 
 -- Values as SQLite's SQL has them, and as the old application writes them.
 CREATE FUNCTION pg_temp.literal(value text, kind regtype) RETURNS text LANGUAGE sql AS $$

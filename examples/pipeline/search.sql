@@ -4,7 +4,7 @@
 \pset footer off
 \if :{?question}
 \else
-\set question 'How do I keep my bike running in the rain?'
+\set question 'How do I mend a flat tyre?'
 \endif
 \pset title :question
 
