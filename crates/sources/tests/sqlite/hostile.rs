@@ -85,11 +85,16 @@ fn a_schema_that_was_tampered_with_is_an_error() {
     let connection = fixture.connect();
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).expect("set");
     connection
-        .execute_batch("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 900 WHERE name = 't'")
+        .execute_batch(
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 900 WHERE name = 't'",
+        )
         .expect("written");
     drop(connection);
     let result = read(&fixture.source(), &scan("t", &[("x", Type::Text)]));
-    assert!(matches!(result, Err(Error::Damaged { .. } | Error::Open { .. } | Error::Read { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(Error::Damaged { .. } | Error::Open { .. } | Error::Read { .. })),
+        "{result:?}"
+    );
 }
 
 #[test]

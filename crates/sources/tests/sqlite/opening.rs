@@ -84,7 +84,12 @@ fn a_log_without_its_writer_is_read_from_a_copy() {
         assert_eq!(first(&source, &scan("t", ID)), ["1", "2"]);
         assert_eq!(crashed.copies().len(), 1, "the copy is used again");
         // What comes later is not in the copy.
-        fs::OpenOptions::new().append(true).open(crashed.path()).expect("a file").write_all(&[0; 4096]).expect("written");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(crashed.path())
+            .expect("a file")
+            .write_all(&[0; 4096])
+            .expect("written");
         assert_eq!(first(&source, &scan("t", ID)), ["1", "2"]);
         assert_eq!(crashed.copies().len(), 2, "a changed file is copied anew");
     }
