@@ -62,7 +62,8 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
             on_error: opened.on_error,
         };
         let expressions = items::<pg_sys::Node>((*plan).fdw_exprs);
-        let states = items::<pg_sys::ExprState>(pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps));
+        let states =
+            items::<pg_sys::ExprState>(pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps));
         let types = expressions.into_iter().map(|expression| pg_sys::exprType(expression));
         Ok(Own {
             opened,
@@ -153,7 +154,11 @@ impl Own {
                 let column = converter.column();
                 if datum.is_none() && column.not_null && rows.losses().values > before {
                     let column = column.name.clone();
-                    return Err(Error::ForeignNull { column, table: self.scan.table.clone(), row: rows.row_name() });
+                    return Err(Error::ForeignNull {
+                        column,
+                        table: self.scan.table.clone(),
+                        row: rows.row_name(),
+                    });
                 }
                 let place = column.number as usize - 1;
                 *(*slot).tts_isnull.add(place) = datum.is_none();
@@ -169,7 +174,8 @@ fn bad_value(rows: &mut dyn Rows, scan: &Scan, at: usize, problem: Problem) -> S
     const MAX_CHARS: usize = 60;
     let value = match rows.value(at) {
         Ok(Value::Text(text) | Value::Json(text) | Value::Numeric(text)) => {
-            let mut told = format!("'{}'", text.chars().take(MAX_CHARS).collect::<String>().replace('\'', "''"));
+            let mut told =
+                format!("'{}'", text.chars().take(MAX_CHARS).collect::<String>().replace('\'', "''"));
             if text.chars().nth(MAX_CHARS).is_some() {
                 told.push_str("...");
             }

@@ -53,7 +53,9 @@ impl Sqlite {
 impl Check {
     /// The next table's rows; false after the last table.
     fn open_next(&mut self) -> Result<bool, Error> {
-        let (Some(name), Some(database)) = (self.tables.pop_front(), &self.database) else { return Ok(false) };
+        let (Some(name), Some(database)) = (self.tables.pop_front(), &self.database) else {
+            return Ok(false);
+        };
         let table = match self.source.table(database, &name) {
             Ok(table) => table,
             Err(Error::Unimportable { table, reason }) => {
@@ -122,7 +124,13 @@ impl Check {
 }
 
 fn whole(table: String, problem: String) -> Finding {
-    Finding { table, rowid: None, column: None, value: None, problem: problem.trim_end_matches('.').to_owned() }
+    Finding {
+        table,
+        rowid: None,
+        column: None,
+        value: None,
+        problem: problem.trim_end_matches('.').to_owned(),
+    }
 }
 
 fn about(bad: BadValue, rowid: Option<i64>) -> Finding {

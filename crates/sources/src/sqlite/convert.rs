@@ -241,7 +241,9 @@ fn text<'a>(value: ValueRef<'a>, target: Target, scratch: &'a mut String) -> Res
         }
         // A column of text holds numbers as text; others may hold anything.
         ValueRef::Integer(number) if target.affinity != Affinity::Text => put(scratch, number),
-        ValueRef::Real(number) if target.affinity != Affinity::Text => put(scratch, format_args!("{number:?}")),
+        ValueRef::Real(number) if target.affinity != Affinity::Text => {
+            put(scratch, format_args!("{number:?}"))
+        }
         other => return Err(kind(other)),
     }
     Ok(scratch)
@@ -289,7 +291,8 @@ fn vector<'a>(
         ValueRef::Blob(_) => return Err(Problem::Syntax),
         ValueRef::Text(bytes) => {
             let list = valid(bytes)?.trim_ascii();
-            let list = list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).ok_or(Problem::Syntax)?;
+            let list =
+                list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).ok_or(Problem::Syntax)?;
             for number in list.split(',').map(str::trim_ascii) {
                 let number = Some(number).filter(|number| is_numeral(number)).ok_or(Problem::Syntax)?;
                 numbers.push(number.parse().map_err(|_| Problem::Syntax)?);
@@ -327,7 +330,9 @@ pub(super) fn tell(value: ValueRef<'_>) -> String {
                     count += 1;
                     match character {
                         '\'' => told.push_str("''"),
-                        _ if character.is_control() => put(&mut told, format_args!("\\x{:02x}", u32::from(character))),
+                        _ if character.is_control() => {
+                            put(&mut told, format_args!("\\x{:02x}", u32::from(character)))
+                        }
                         _ => told.push(character),
                     }
                 }

@@ -53,7 +53,10 @@ pub(super) fn estimate(database: &Database, relation: &Relation) -> rusqlite::Re
         bytes => bytes.ok().flatten(),
     };
     let rows = leaves * rows_on_leaf * bytes.map_or(1.0, |bytes| seen / bytes);
-    Ok(Estimate { rows: rows.max(sample.rows), pages: to_pages(leaves * sample.pages / sample.leaves.max(1.0)) })
+    Ok(Estimate {
+        rows: rows.max(sample.rows),
+        pages: to_pages(leaves * sample.pages / sample.leaves.max(1.0)),
+    })
 }
 
 fn sample(database: &Database, relation: &Relation) -> rusqlite::Result<Sample> {
@@ -87,9 +90,14 @@ fn sample(database: &Database, relation: &Relation) -> rusqlite::Result<Sample> 
 }
 
 /// Bytes that a row takes on its page, by rows from all over the table; `None` if it has no rowid to look them up by.
-fn bytes_all_over(database: &Database, relation: &Relation, page_bytes: f64) -> rusqlite::Result<Option<f64>> {
+fn bytes_all_over(
+    database: &Database,
+    relation: &Relation,
+    page_bytes: f64,
+) -> rusqlite::Result<Option<f64>> {
     let Key::Rowid(rowid) = &relation.key else { return Ok(None) };
-    let lengths = relation.columns.iter().map(|column| format!("coalesce(octet_length({}), 0)", quote(&column.name)));
+    let lengths =
+        relation.columns.iter().map(|column| format!("coalesce(octet_length({}), 0)", quote(&column.name)));
     let lengths = lengths.collect::<Vec<_>>();
     let table = quote(&relation.name);
     // Each row has a length of each column; what does not fit on the page goes to others, but for a part.

@@ -5,8 +5,8 @@
 
 use rusqlite::types::Value as Bound;
 
-use super::schema::{Affinity, Attribute, Key, Relation, quote};
 use super::InvalidText;
+use super::schema::{Affinity, Attribute, Key, Relation, quote};
 use crate::scan::{Accepted, Comparison, Filter, OnError, Operand, Operation, Scan};
 use crate::table::Kind;
 use crate::value::Type;
@@ -36,8 +36,9 @@ pub(super) fn accepted(relation: &Relation, filter: &Filter, scan: &Scan, invali
     let Some(column) = relation.position(&filter.column).map(|at| &relation.columns[at]) else {
         return Accepted::No;
     };
-    // What a view computes may be of any kind, and rows that cannot be read are skipped by rowid.
-    if relation.kind == Kind::View || (scan.on_error == OnError::Null && !column.is_rowid) {
+    // What a view computes may be of any kind. Where rows that cannot be read are skipped, all are read by rowid: a row
+    // that can be found is then one that can be read.
+    if relation.kind == Kind::View || scan.on_error == OnError::Null {
         return Accepted::No;
     }
     match filter.operation {
@@ -53,7 +54,9 @@ fn comparable(column: &Attribute, of: Type, comparison: Comparison, invalid: Inv
         Type::Double => column.affinity == Affinity::Real,
         // Other orders than that of bytes are PostgreSQL's own; stripped text is equal to what is not equal here.
         Type::Text => {
-            column.affinity == Affinity::Text && comparison == Comparison::Equal && invalid == InvalidText::Error
+            column.affinity == Affinity::Text
+                && comparison == Comparison::Equal
+                && invalid == InvalidText::Error
         }
         _ => false,
     };

@@ -1,9 +1,7 @@
 //! Conditions that SQLite applies: they never hold back a row that satisfies them, whatever a column stores.
 
 use proptest::prelude::*;
-use vector_embed_sources::{
-    Accepted, Comparison, Filter, OnError, Operand, Operation, Scan, Source, Type,
-};
+use vector_embed_sources::{Accepted, Comparison, Filter, OnError, Operand, Operation, Scan, Source, Type};
 
 use crate::support::{Fixture, read, rest, scan};
 
@@ -15,15 +13,22 @@ const COMPARISONS: [Comparison; 5] = [
     Comparison::Greater,
 ];
 
-const DECLARED: [&str; 8] = ["INTEGER", "TEXT", "TEXT COLLATE NOCASE", "REAL", "NUMERIC", "BLOB", "BOOLEAN", ""];
+const DECLARED: [&str; 8] =
+    ["INTEGER", "TEXT", "TEXT COLLATE NOCASE", "REAL", "NUMERIC", "BLOB", "BOOLEAN", ""];
 
 /// A value as SQLite's SQL writes it.
 fn literal() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("NULL".to_owned()),
         (-3_i64..3).prop_map(|number| number.to_string()),
-        prop_oneof![Just("9007199254740993"), Just("-9223372036854775808"), Just("9e999"), Just("0.5"), Just("1.0")]
-            .prop_map(str::to_owned),
+        prop_oneof![
+            Just("9007199254740993"),
+            Just("-9223372036854775808"),
+            Just("9e999"),
+            Just("0.5"),
+            Just("1.0")
+        ]
+        .prop_map(str::to_owned),
         "[aA1 .]{0,2}".prop_map(|text| format!("'{text}'")),
         Just("x'31'".to_owned()),
     ]
@@ -32,12 +37,18 @@ fn literal() -> impl Strategy<Value = String> {
 fn operand(of: Type) -> BoxedStrategy<Operand> {
     match of {
         Type::Text => "[aA1 .]{0,2}".prop_map(Operand::Text).boxed(),
-        Type::Double => {
-            prop_oneof![(-3_i8..3).prop_map(f64::from), Just(0.5), Just(9007199254740992.0), Just(f64::INFINITY), Just(f64::NAN)]
-                .prop_map(Operand::Float)
-                .boxed()
-        }
-        _ => prop_oneof![-3_i64..3, Just(9_007_199_254_740_993), Just(i64::MIN)].prop_map(Operand::Integer).boxed(),
+        Type::Double => prop_oneof![
+            (-3_i8..3).prop_map(f64::from),
+            Just(0.5),
+            Just(9007199254740992.0),
+            Just(f64::INFINITY),
+            Just(f64::NAN)
+        ]
+        .prop_map(Operand::Float)
+        .boxed(),
+        _ => prop_oneof![-3_i64..3, Just(9_007_199_254_740_993), Just(i64::MIN)]
+            .prop_map(Operand::Integer)
+            .boxed(),
     }
 }
 
@@ -151,8 +162,11 @@ fn lists_and_null_tests_are_applied() {
 fn a_limit_is_not_applied_without_its_condition() {
     let fixture = Fixture::new("CREATE TABLE t(x REAL); INSERT INTO t VALUES (1), (2), (3)");
     let mut scan = scan("t", &[("x", Type::Double)]);
-    scan.filters =
-        vec![Filter { column: "x".to_owned(), of: Type::Double, operation: Operation::Compare(Comparison::Less) }];
+    scan.filters = vec![Filter {
+        column: "x".to_owned(),
+        of: Type::Double,
+        operation: Operation::Compare(Comparison::Less),
+    }];
     scan.operands = vec![Operand::Float(f64::NAN)];
     scan.limit = Some(1);
     assert_eq!(read(&fixture.source(), &scan).expect("rows").len(), 3);
@@ -162,8 +176,11 @@ fn a_limit_is_not_applied_without_its_condition() {
 fn rows_are_read_anew_with_other_operands() {
     let fixture = Fixture::new("CREATE TABLE t(x INTEGER); INSERT INTO t VALUES (1), (2), (3)");
     let mut scan = scan("t", &[("x", Type::Bigint)]);
-    scan.filters =
-        vec![Filter { column: "x".to_owned(), of: Type::Bigint, operation: Operation::Compare(Comparison::Equal) }];
+    scan.filters = vec![Filter {
+        column: "x".to_owned(),
+        of: Type::Bigint,
+        operation: Operation::Compare(Comparison::Equal),
+    }];
     scan.operands = vec![Operand::Integer(2)];
     let mut rows = Source::open(&fixture.source(), &scan).expect("opened");
     assert_eq!(rest(&mut *rows, 1).expect("rows"), [["2"]]);

@@ -99,7 +99,9 @@ fn the_count_of_rows_between_is_told() {
 fn a_check_goes_on_after_damage() {
     let (fixture, _) = damaged(|at| at == 5);
     let connection = fixture.connect();
-    connection.execute_batch("CREATE TABLE u(id INTEGER, n INTEGER); INSERT INTO u VALUES (1, 'none')").expect("written");
+    connection
+        .execute_batch("CREATE TABLE u(id INTEGER, n INTEGER); INSERT INTO u VALUES (1, 'none')")
+        .expect("written");
     drop(connection);
     let findings: Vec<_> =
         fixture.source().check().expect("begun").collect::<Result<_, _>>().expect("no error");

@@ -64,7 +64,10 @@ fn numbers_with_fractions() {
     assert_eq!(numeric("1e300"), ok("1e300"));
     assert_eq!(numeric("-9e999"), ok("-Infinity"));
     assert_eq!(numeric("'12,50'"), Err(Problem::Syntax));
-    assert_eq!(becomes("TEXT", "'12345678901234567890.1234567890'", Type::Numeric), ok("12345678901234567890.1234567890"));
+    assert_eq!(
+        becomes("TEXT", "'12345678901234567890.1234567890'", Type::Numeric),
+        ok("12345678901234567890.1234567890")
+    );
 }
 
 #[test]
@@ -139,8 +142,9 @@ fn uuids_and_vectors() {
 
 #[test]
 fn what_does_not_fit_is_null_and_counted_where_that_is_asked_for() {
-    let fixture =
-        Fixture::new("CREATE TABLE t(n INTEGER, r REAL); INSERT INTO t VALUES (1, 'x'), ('n/a', 2), ('', NULL)");
+    let fixture = Fixture::new(
+        "CREATE TABLE t(n INTEGER, r REAL); INSERT INTO t VALUES (1, 'x'), ('n/a', 2), ('', NULL)",
+    );
     let mut scan = scan("t", &[("n", Type::Bigint), ("r", Type::Double)]);
     scan.on_error = OnError::Null;
     let mut rows = Source::open(&fixture.source(), &scan).expect("opened");
@@ -204,6 +208,8 @@ fn declared_types_become_those_of_postgresql() {
 
 #[test]
 fn text_in_utf_16_is_read() {
-    let fixture = Fixture::new("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t(x TEXT); INSERT INTO t VALUES ('привет, 世界')");
+    let fixture = Fixture::new(
+        "PRAGMA encoding = 'UTF-16le'; CREATE TABLE t(x TEXT); INSERT INTO t VALUES ('привет, 世界')",
+    );
     assert_eq!(read(&fixture.source(), &scan("t", &[("x", Type::Text)])).expect("rows"), [["привет, 世界"]]);
 }
