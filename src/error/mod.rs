@@ -21,7 +21,7 @@ pub(crate) enum Error {
     ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     NotUtf8,
-    #[error("text of {0} bytes is too long to embed")]
+    #[error("text of {0} bytes is too long")]
     TextTooLong(usize),
     #[error("could not start the embedding engine: no background worker slot is free")]
     NoWorkerSlot,
@@ -51,6 +51,10 @@ pub(crate) enum Error {
     TriggerComment(String),
     #[error("no column to embed is named")]
     NoColumns,
+    #[error("{name} must not be {value}")]
+    TooLow { name: &'static str, value: i32, least: u32 },
+    #[error("unrecognized format: \"{0}\"")]
+    Format(String),
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
@@ -99,7 +103,7 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoColumns | Self::Timing(_) | Self::TooLow { .. } | Self::Format(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -119,6 +123,7 @@ impl Error {
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                 FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 FailureCode::VersionMismatch
@@ -136,6 +141,7 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
+            Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
@@ -174,6 +180,7 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
+            Self::Format(_) => Some("Available values: text, markdown.".to_owned()),
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
