@@ -49,6 +49,12 @@ pub(crate) enum Error {
     NoRelation(u32),
     #[error("comment on trigger \"{0}\" cannot be read")]
     TriggerComment(String),
+    #[error("argument {0} is no object of column names")]
+    NoNames(&'static str),
+    #[error("chunks have no column \"{0}\"")]
+    UnknownColumn(String),
+    #[error("no schema has been selected to create in")]
+    NoSchema,
     #[error("no column to embed is named")]
     NoColumns,
     #[error("{name} must not be {value}")]
@@ -103,6 +109,8 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::NoSchema => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+            Self::NoNames(_) | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoColumns | Self::Timing(_) | Self::TooLow { .. } | Self::Format(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -179,6 +187,10 @@ impl Error {
             Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
+            ),
+            Self::NoNames(_) => Some("Write it as in '{\"content\": \"body\"}'.".to_owned()),
+            Self::UnknownColumn(_) => Some(
+                "They have chunk_index, content, embedding, start_char, char_count, token_count.".to_owned(),
             ),
             Self::Format(_) => Some("Available values: text, markdown.".to_owned()),
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),

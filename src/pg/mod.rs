@@ -3,12 +3,14 @@
 pub(crate) mod background;
 pub(crate) mod descriptor;
 pub(crate) mod latch;
+pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod paths;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;
 pub(crate) mod settings;
 pub(crate) mod spi;
+pub(crate) mod statement;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod transaction;
