@@ -39,12 +39,6 @@ impl Table {
         Self::open(oid, pg_sys::RowExclusiveLock, true)
     }
 
-    /// The name of its schema.
-    pub(crate) fn schema(&self) -> String {
-        // SAFETY: the relation is open, so its schema exists.
-        unsafe { from_server(CStr::from_ptr(pg_sys::get_namespace_name(self.schema_oid()))) }
-    }
-
     /// The type of the column of this number, as SQL has it, without its modifier: a cast to it cuts nothing off.
     pub(crate) fn type_of(&self, number: i16) -> String {
         quoted_type(self.attribute(number).atttypid, -1)

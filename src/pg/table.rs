@@ -221,10 +221,6 @@ impl Table {
             || unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| c::has_superclass(self.oid())) }
     }
 
-    pub(super) fn schema_oid(&self) -> pg_sys::Oid {
-        self.form().relnamespace
-    }
-
     /// Its name with its schema, quoted for SQL.
     pub(crate) fn quoted_name(&self) -> String {
         // SAFETY: the relation is open, so its schema exists; both functions return strings that end with NUL.

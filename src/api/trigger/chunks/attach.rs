@@ -338,12 +338,11 @@ impl Name {
     fn find(name: &str) -> Result<Self, Error> {
         let literal = quote_literal(name);
         let mut parts = spi::strings(&format!("SELECT pg_catalog.unnest(pg_catalog.parse_ident({literal}))"))?;
-        let found = format!(
+        let found = qualified(
             "SELECT pg_catalog.unnest(ARRAY[n.nspname, c.relname]) FROM pg_catalog.pg_class AS c \
-             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE c.oid = pg_catalog.to_regclass({literal})"
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass(",
         );
-        if let [schema, table] = spi::strings(&qualified(&found))?.as_slice() {
+        if let [schema, table] = spi::strings(&format!("{found}{literal})"))?.as_slice() {
             let (schema, table) = (schema.clone(), table.clone());
             return Ok(Self { oid: Table::find(&schema, &table), schema, table });
         }

@@ -177,30 +177,30 @@ struct Sync<'a> {
     link: &'a Link<'a>,
     model: String,
     hash: Option<String>,
-    /// Whether chunks have the new key already where it has changed.
-    follows_key: bool,
     documents: Vec<Document>,
     bytes: usize,
-    sequences: Vec<Sequence>,
     gone: Rows,
     moved: Rows,
-    new: Rows,
+    new: Option<New>,
+}
+
+/// New chunks.
+struct New {
+    rows: Rows,
+    /// What numbers them.
+    sequences: Vec<Sequence>,
 }
 
 impl<'a> Sync<'a> {
     fn new(call: &TriggerCall<'_>, link: &'a Link<'a>, model: String) -> Result<Self, Error> {
-        let sequences = link.sequences()?;
-        let vector = CellKind::Vector(link.embedding.vector_type());
         Ok(Self {
             model,
             hash: recorded_hash(call)?,
-            follows_key: link.follows_key()?,
             documents: Vec::new(),
             bytes: 0,
             gone: Rows::new([("row", CellKind::Text)]),
             moved: Rows::new(named(&link.moved_columns())),
-            new: Rows::new(named(&link.new_columns(sequences.len(), vector))),
-            sequences,
+            new: None,
             link,
         })
     }
@@ -220,9 +220,11 @@ impl<'a> Sync<'a> {
         }
         let link = self.link;
         let mut rows = Rows::new(named(&link.document_columns()));
+        // Where a foreign key has moved the chunks they have the new key already.
+        let has_moved = documents.iter().any(|document| document.old_key.is_some()) && link.follows_key()?;
         for (place, document) in documents.iter().enumerate() {
             let Document { key, old_key, changed, .. } = document;
-            let old_key = old_key.as_ref().filter(|_| !self.follows_key).unwrap_or(key);
+            let old_key = old_key.as_ref().filter(|_| !has_moved).unwrap_or(key);
             put_document(&mut rows, place, *changed, key, old_key);
         }
         let owner = link.documents.owner();
@@ -233,7 +235,8 @@ impl<'a> Sync<'a> {
                 texts.push(text.clone());
             }
         }
-        let mut existing = self.existing(&rows)?;
+        let any_changed = documents.iter().any(|document| document.changed);
+        let mut existing = if any_changed { self.existing(&rows)? } else { HashMap::new() };
         let cut = client::chunk(&self.model, link.options.rule()?, &texts);
         let cut = cut.map_err(|error| error.map_place(|position| self.place(&documents[places[position]])))?;
         let mut fresh = Vec::new();
@@ -304,7 +307,16 @@ impl<'a> Sync<'a> {
 
     /// Embeds chunks that are new.
     fn embed(&mut self, documents: &[Document], fresh: &[(usize, i32, Passage)]) -> Result<(), Error> {
-        let Self { link, sequences, new, model, hash, .. } = self;
+        let Self { link, new, model, hash, .. } = self;
+        let New { rows, sequences } = match new {
+            Some(new) => new,
+            None => {
+                let sequences = link.sequences()?;
+                let vector = CellKind::Vector(link.embedding.vector_type());
+                let rows = Rows::new(named(&link.new_columns(sequences.len(), vector)));
+                new.insert(New { rows, sequences })
+            }
+        };
         let texts: Vec<&str> = fresh.iter().map(|(_, _, passage)| passage.content.as_str()).collect();
         let wanted = Wanted { model, purpose: Purpose::Document, expected_hash: hash.as_deref() };
         let mut scratch = Scratch::new();
@@ -315,7 +327,7 @@ impl<'a> Sync<'a> {
             }
             checked = link.check_dimensions(model, numbers.len() / size_of::<f32>());
             let (place, index, passage) = &fresh[position];
-            let number = (new.count() + 1) as i32;
+            let number = (rows.count() + 1) as i32;
             let ids: Vec<Option<String>> = sequences
                 .iter()
                 .map(|sequence| Some(next_value(sequence.oid.into()).to_string()))
@@ -331,7 +343,7 @@ impl<'a> Sync<'a> {
                     .chain(ids.iter().map(cell))
                     .chain([Cell::Text(&passage.content), Cell::Vector(Vector::from_le_bytes(numbers))])
                     .collect();
-                new.put(&cells);
+                rows.put(&cells);
             });
             scratch.reset();
         });
@@ -352,7 +364,7 @@ impl<'a> Sync<'a> {
 
     fn finish(mut self) -> Result<Statements, Error> {
         self.flush()?;
-        let Self { link, gone, moved, new, sequences, .. } = self;
+        let Self { link, gone, moved, new, .. } = self;
         let owner = link.documents.owner();
         let mut statements = [None; 4];
         if gone.count() > 0 {
@@ -369,10 +381,9 @@ impl<'a> Sync<'a> {
             let last = if aside { link.bring_back()? } else { link.update(false) };
             statements[2] = Some(moved.into_statement(owner, &last, Command::Update, Some(count)));
         }
-        if new.count() > 0 {
-            let count = new.count();
-            statements[3] =
-                Some(new.into_statement(owner, &link.insert(&sequences), Command::Insert, Some(count)));
+        if let Some(New { rows, sequences }) = new {
+            let (count, insert) = (rows.count(), link.insert(&sequences));
+            statements[3] = Some(rows.into_statement(owner, &insert, Command::Insert, Some(count)));
         }
         Ok(statements)
     }
