@@ -156,11 +156,62 @@ fn places(
     let sizer = Sizer::new(window, rule.capacity, rule.longest, tokenizer)?;
     let config = ChunkConfig::new(rule.capacity).with_sizer(&sizer);
     let config = config.with_overlap(rule.overlap).expect("the overlap is smaller than the capacity");
-    let place = |found: Result<(usize, &str), Error>| found.map(|(offset, chunk)| (offset, chunk.len()));
     match format {
-        Format::Text => TextSplitter::new(config).try_chunk_indices(window).map(place).collect(),
-        Format::Markdown => MarkdownSplitter::new(config).try_chunk_indices(window).map(place).collect(),
+        Format::Text => {
+            let splitter = TextSplitter::new(config);
+            places_by(window, |rest| splitter.try_chunk_indices(rest))
+        }
+        Format::Markdown => {
+            let splitter = MarkdownSplitter::new(config);
+            places_by(window, |rest| splitter.try_chunk_indices(rest))
+        }
     }
+}
+
+/// The same, by a certain splitter. Where it would begin a chunk with a full stop or the like, the word before goes with
+/// it.
+fn places_by<'w, I: Iterator<Item = Result<(usize, &'w str), Error>>>(
+    window: &'w str,
+    split: impl Fn(&'w str) -> I,
+) -> Result<Vec<(usize, usize)>, Error> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut from = 0;
+    'from: loop {
+        for chunk in split(&window[from..]) {
+            let (offset, chunk) = chunk?;
+            let start = from + offset;
+            if let Some((last, bytes)) = found.last_mut()
+                && *last + *bytes == start
+                && chunk.starts_with(CLOSING)
+                && let Some(word) = last_word(&window[*last..start])
+            {
+                *bytes = window[*last..*last + word].trim_end().len();
+                from = *last + word;
+                continue 'from;
+            }
+            found.push((start, chunk.len()));
+        }
+        return Ok(found);
+    }
+}
+
+/// What stands behind a word without a blank between.
+const CLOSING: &[char] = &[
+    '.', ',', ';', ':', '!', '?', ')', ']', '}', '%', '»', '”', '’', '…', '。', '，', '、', '；', '：', '！', '？',
+    '）', '】', '》', '」', '』',
+];
+
+/// Where the last word of a text begins, if it is short and not the first. Of scripts without blanks it is the last
+/// character.
+fn last_word(text: &str) -> Option<usize> {
+    const LONGEST: usize = 64;
+    let (place, last) = text.char_indices().next_back()?;
+    let start = match text.rfind(char::is_whitespace) {
+        Some(blank) if text.len() - blank <= LONGEST => text.ceil_char_boundary(blank + 1),
+        _ if last >= '\u{2e80}' => place,
+        _ => return None,
+    };
+    (!text[..start].trim().is_empty()).then_some(start)
 }
 
 /// Appends a chunk. One that proves too large is halved until its parts are not: the tokens of some texts depend on what

@@ -46,13 +46,17 @@ fn contents(text: &str, wanted: ChunkRule) -> Vec<&str> {
 
 /// Whether a text is cut within a word here, letters and digits of alphabets being words.
 fn is_within_word(text: &str, place: usize) -> bool {
-    let letter = |c: char| c.is_alphanumeric() && (c as u32) < 0x0600;
-    text[..place].chars().next_back().is_some_and(letter) && text[place..].chars().next().is_some_and(letter)
+    text[..place].chars().next_back().is_some_and(is_letter)
+        && text[place..].chars().next().is_some_and(is_letter)
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_alphanumeric() && (c as u32) < 0x0600
 }
 
 /// The word around a place; what Unicode lets stand within words, such as a point in a number, is part of it.
 fn word(text: &str, place: usize) -> &str {
-    let is_outside = |c: char| !c.is_alphanumeric() && !"._,;:'’·".contains(c) && !is_mark(c);
+    let is_outside = |c: char| !is_letter(c) && !"._,;:'’·".contains(c) && !is_mark(c);
     let from = text.floor_char_boundary(place.saturating_sub(LONG_WORD));
     let to = text.floor_char_boundary(place + LONG_WORD);
     let start = text[from..place].rfind(is_outside).map_or(from, |at| text.ceil_char_boundary(from + at + 1));
@@ -191,6 +195,17 @@ fn a_word_that_does_not_fit_is_cut_and_no_other() {
     assert_eq!(contents[0], "Words before it");
     assert!(contents.last().unwrap().ends_with("words behind it"), "{contents:?}");
     assert!(contents.len() > 3);
+}
+
+#[test]
+fn no_chunk_begins_with_a_full_stop() {
+    // The first fits to its last word, and not with what follows it.
+    for (text, expected) in [
+        ("one two three four five six. Seven", ["one two three four five", "six. Seven"]),
+        ("一二三四五六。七", ["一二三四五", "六。七"]),
+    ] {
+        assert_eq!(contents(text, rule(8, 0, Format::Text)), expected);
+    }
 }
 
 #[test]
