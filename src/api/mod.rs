@@ -5,3 +5,4 @@ mod embed;
 mod status;
 mod trigger;
 mod vectors;
+mod verify;

@@ -61,6 +61,8 @@ pub(crate) enum Error {
     TooLow { name: &'static str, value: i32, least: u32 },
     #[error("unrecognized format: \"{0}\"")]
     Format(String),
+    #[error("sample must be between 1 and {most}")]
+    Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
@@ -110,8 +112,13 @@ impl Error {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::NoSchema => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
-            Self::NoNames(_) | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::NoColumns | Self::Timing(_) | Self::TooLow { .. } | Self::Format(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoColumns
+            | Self::Timing(_)
+            | Self::Sample { .. }
+            | Self::TooLow { .. }
+            | Self::Format(_)
+            | Self::NoNames(_)
+            | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

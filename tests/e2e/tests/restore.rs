@@ -94,7 +94,7 @@ fn assert_triggers_work(client: &mut Client) {
          UPDATE public.documents SET body = 'It has changed. ' || body WHERE id = 2",
     );
     let written = "(SELECT id, content, embedding FROM public.document_chunks WHERE document_id IN (2, 1001)) AS t";
-    assert_fresh_of(client, written, "content", 4);
+    assert_fresh_of(client, written, "content", 3);
 }
 
 /// Runs client programs one after the other, and fails if the model was asked meanwhile.
