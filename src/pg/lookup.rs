@@ -34,8 +34,13 @@ impl Table {
         (oid != pg_sys::InvalidOid).then_some(oid)
     }
 
-    /// Opens a table whose rows a trigger writes, with the lock of who writes rows.
-    pub(crate) fn open_to_write(oid: pg_sys::Oid) -> Result<Self, Error> {
+    /// Opens a table whose rows a trigger writes, with the lock of who writes rows. Nobody is to hold up other people's
+    /// tables: one that is not this owner's is opened without a lock that stays.
+    pub(crate) fn open_to_write(oid: pg_sys::Oid, owner: pg_sys::Oid) -> Result<Self, Error> {
+        let seen = Self::open(oid, pg_sys::AccessShareLock, false)?;
+        if seen.owner() != owner {
+            return Ok(seen);
+        }
         Self::open(oid, pg_sys::RowExclusiveLock, true)
     }
 

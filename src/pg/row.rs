@@ -10,6 +10,7 @@ use super::statement::output;
 use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
 use super::unguarded;
 use super::vector::Vector;
+use crate::error::Error;
 
 /// A row of a table. Columns are those of the same table.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +73,7 @@ impl<'a> Row<'a> {
     }
 
     /// A column's value as the server writes it.
-    pub(crate) fn written(self, number: i16) -> Option<String> {
+    pub(crate) fn written(self, number: i16) -> Result<Option<String>, Error> {
         // SAFETY: the slot holds a row of its own descriptor.
         unsafe { output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
     }

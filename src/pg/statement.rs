@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::memory::Scratch;
 use super::spi::{Bound, run_bound};
-use super::text::{from_server, to_server};
+use super::text::{Text, to_server};
 use super::vector::Vector;
 use crate::error::Error;
 
@@ -287,7 +287,7 @@ pub(crate) struct Answer {
 }
 
 impl Iterator for Answer {
-    type Item = Vec<Option<String>>;
+    type Item = Result<Vec<Option<String>>, Error>;
 
     /// The next row, its values as the server writes them.
     fn next(&mut self) -> Option<Self::Item> {
@@ -326,20 +326,20 @@ pub(super) unsafe fn output(
     slot: *mut pg_sys::TupleTableSlot,
     descriptor: pg_sys::TupleDesc,
     number: i32,
-) -> Option<String> {
+) -> Result<Option<String>, Error> {
     // SAFETY: the caller's promise; the output function is that of the column's type.
     unsafe {
         let mut is_null = false;
         let value = pg_sys::slot_getattr(slot, number, &mut is_null);
         if is_null {
-            return None;
+            return Ok(None);
         }
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
         let of = pg_sys::SPI_gettypeid(descriptor, number);
         pg_sys::getTypeOutputInfo(of, &mut function, &mut is_varlena);
         let text = pg_sys::OidOutputFunctionCall(function, value);
-        let written = from_server(CStr::from_ptr(text));
+        let written = Text::from_server(CStr::from_ptr(text).to_bytes().into()).map(Text::into_string);
         pg_sys::pfree(text.cast());
-        Some(written)
+        written.map(Some)
     }
 }

@@ -64,7 +64,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     let options: Options =
         serde_json::from_str(options).map_err(|_| fault(TriggerFault::ChunkArguments))?;
     let missing = || fault(TriggerFault::NoChunkTable { table: format!("{schema}.{table}") });
-    let chunks = Table::open_to_write(Table::find(schema, table).ok_or_else(missing)?)?;
+    let chunks = Table::open_to_write(Table::find(schema, table).ok_or_else(missing)?, documents.owner())?;
     let link = Link::new(&documents, &chunks, column, &options)?;
     let mut statements = [None; 4];
     let (old_rows, new_rows) = match call.event() {
@@ -88,7 +88,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     if call.event() == Event::AfterDeleteStatement {
         let mut gone = Rows::new(named(&link.document_columns()));
         while let Some(old) = old_rows.as_mut().and_then(|rows| rows.next()) {
-            let key = scratch.within(|| key(&link, old));
+            let key = scratch.within(|| key(&link, old))?;
             scratch.reset();
             put_document(&mut gone, 0, true, &key, &key);
         }
@@ -106,7 +106,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     let mut sync = Sync::new(call, &link, Model::Named(model).name()?.into_owned())?;
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
-        let (document, bytes) = scratch.within(|| Document::new(&link, old, new));
+        let (document, bytes) = scratch.within(|| Document::new(&link, old, new))?;
         scratch.reset();
         sync.add(document, bytes)?;
     }
@@ -118,7 +118,7 @@ const NEW: &str = "NEW TABLE AS new_rows";
 
 type Key = Vec<Option<String>>;
 
-fn key(link: &Link<'_>, row: Row<'_>) -> Key {
+fn key(link: &Link<'_>, row: Row<'_>) -> Result<Key, Error> {
     link.key.iter().map(|column| row.written(column.number)).collect()
 }
 
@@ -150,18 +150,21 @@ struct Document {
 
 impl Document {
     /// The document, and the bytes of its text if it has changed.
-    fn new(link: &Link<'_>, old: Option<Row<'_>>, new: Row<'_>) -> (Self, usize) {
-        let key = key(link, new);
+    fn new(link: &Link<'_>, old: Option<Row<'_>>, new: Row<'_>) -> Result<(Self, usize), Error> {
+        let key = key(link, new)?;
         let Some(old) = old else {
-            return (Self { key, old_key: None, changed: true, rewritten: false }, new.bytes(link.text));
+            let document = Self { key, old_key: None, changed: true, rewritten: false };
+            return Ok((document, new.bytes(link.text)));
         };
-        let old_key = Some(self::key(link, old)).filter(|old_key| *old_key != key);
-        let is_copied_anew =
-            link.copied.iter().any(|column| old.written(column.number) != new.written(column.number));
+        let old_key = Some(self::key(link, old)?).filter(|old_key| *old_key != key);
+        let mut is_copied_anew = false;
+        for column in &link.copied {
+            is_copied_anew |= old.written(column.number)? != new.written(column.number)?;
+        }
         let rewritten = old_key.is_some() || is_copied_anew;
         let changed = rewritten || !new.is_stored_alike(old, link.text);
         let bytes = if changed { new.bytes(link.text) } else { 0 };
-        (Self { key, old_key, changed, rewritten }, bytes)
+        Ok((Self { key, old_key, changed, rewritten }, bytes))
     }
 }
 
@@ -230,7 +233,7 @@ impl<'a> Sync<'a> {
         let owner = link.documents.owner();
         let (mut places, mut texts) = (Vec::new(), Vec::new());
         for row in rows.query(owner, &link.select_texts()?)? {
-            if let [Some(place), Some(text)] = row.as_slice() {
+            if let [Some(place), Some(text)] = row?.as_slice() {
                 places.push(number(place)? as usize);
                 texts.push(text.clone());
             }
@@ -261,6 +264,7 @@ impl<'a> Sync<'a> {
     fn existing(&mut self, rows: &Rows) -> Result<HashMap<usize, HashMap<String, VecDeque<Existing>>>, Error> {
         let mut existing: HashMap<usize, HashMap<String, VecDeque<Existing>>> = HashMap::new();
         for row in rows.query(self.link.documents.owner(), &self.link.select_chunks()?)? {
+            let row = row?;
             let [Some(place), Some(id), content, Some(lacks_vector), numbers @ ..] = row.as_slice() else {
                 return Err(Error::Internal("a chunk is not as it was asked for"));
             };
