@@ -1,4 +1,5 @@
 -- Chunk tables that are kept true to tables of documents.
+\set SHOW_CONTEXT never
 CREATE SCHEMA chunks;
 SET search_path = chunks, public;
 CREATE TABLE notes (id integer PRIMARY KEY, owner text, body text);
@@ -81,17 +82,14 @@ DROP TRIGGER shout ON notes;
 -- A trigger of the chunk table's that keeps chunks out.
 CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER keep_out BEFORE INSERT ON note_chunks FOR EACH ROW EXECUTE FUNCTION keep_out();
-\set VERBOSITY verbose
-\set SHOW_CONTEXT never
 INSERT INTO notes VALUES (8, 'gil', 'Kept out.');
-\set VERBOSITY default
+\echo :SQLSTATE
 DROP TRIGGER keep_out ON note_chunks;
 -- Attached already, attached otherwise, detached.
 SELECT vector_embed.attach_chunks('notes', 'body', 'note_chunks', '{note_id}', max_tokens => 16,
                                   fill => '{"owner": "owner"}');
-\set VERBOSITY verbose
 SELECT vector_embed.attach_chunks('notes', 'body', 'note_chunks', '{note_id}', max_tokens => 32);
-\set VERBOSITY default
+\echo :SQLSTATE
 COMMENT ON TRIGGER zz_vector_embed_note_chunks_insert ON notes IS
     'vector_embed {"timing":"statement","hash":"0000000000000000000000000000000000000000000000000000000000000000"}';
 \set VERBOSITY sqlstate
@@ -109,9 +107,8 @@ CREATE TABLE note_embeddings (
     id SERIAL PRIMARY KEY, note_id INTEGER REFERENCES notes (id) ON DELETE CASCADE UNIQUE,
     chunk_index INTEGER DEFAULT 0, content TEXT, embedding vector(384),
     created_at timestamptz DEFAULT CURRENT_TIMESTAMP);
-\set VERBOSITY verbose
 SELECT vector_embed.attach_chunks('notes', 'body', 'note_embeddings', '{note_id}');
-\set VERBOSITY default
+\echo :SQLSTATE
 ALTER TABLE note_embeddings DROP CONSTRAINT note_embeddings_note_id_key, ADD UNIQUE (note_id, chunk_index);
 SELECT vector_embed.attach_chunks('notes', 'body', 'note_embeddings', '{note_id}', max_tokens => 16);
 UPDATE notes SET body = body;
@@ -125,11 +122,10 @@ CREATE TABLE document_chunks (
     id SERIAL PRIMARY KEY, chunk_id VARCHAR UNIQUE, user_id VARCHAR, text TEXT NOT NULL, metadata TEXT,
     source_type VARCHAR NOT NULL, source_id VARCHAR, embedding TEXT NOT NULL, chunk_index INTEGER DEFAULT 0,
     embedding_vector vector(384));
-\set VERBOSITY verbose
 SELECT vector_embed.attach_chunks('papers', 'body', 'document_chunks', '{source_id}',
     columns => '{"content": "text", "embedding": "embedding_vector"}',
     fill => '{"user_id": "user_id", "source_type": "kind"}');
-\set VERBOSITY default
+\echo :SQLSTATE
 ALTER TABLE document_chunks ALTER embedding DROP NOT NULL;
 SELECT vector_embed.attach_chunks('papers', 'body', 'document_chunks', '{source_id}', max_tokens => 16,
     columns => '{"content": "text", "embedding": "embedding_vector"}',
@@ -156,27 +152,47 @@ SELECT vector_embed.attach_chunks('"Odd ""docs"', 'the = text', '"odd = chunks"'
 -- What cannot be.
 CREATE TABLE keyless (body text);
 CREATE VIEW seen AS SELECT * FROM notes;
-\set VERBOSITY verbose
 SELECT vector_embed.attach_chunks(NULL, 'body', 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', NULL, 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', NULL);
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'nothing', 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'id', 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('keyless', 'body', 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('seen', 'body', 'x');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'seen', '{id}');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'notes', '{id}');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', '{a, b}');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', max_tokens => 1000);
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', format => 'html');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', model => 'no-such-model');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', columns => '{"text": "body"}');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', columns => '["content"]');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'x', fill => '{"a": "nothing"}');
+\echo :SQLSTATE
 SELECT vector_embed.attach_chunks('notes', 'body', 'papers', '{id}');
+\echo :SQLSTATE
 CREATE TRIGGER by_hand AFTER INSERT ON keyless FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.embed_chunks('body');
+\echo :SQLSTATE
 INSERT INTO keyless VALUES ('x');
+\echo :SQLSTATE
 ALTER TABLE note_embeddings RENAME TO moved_away;
+\echo :SQLSTATE
 INSERT INTO notes VALUES (40, 'kim', 'Its table has gone.');
-\set VERBOSITY terse
+\echo :SQLSTATE
+SET client_min_messages = warning;
 DROP SCHEMA chunks CASCADE;

@@ -66,15 +66,24 @@ SELECT kind, chunk_index FROM chunk_texts CROSS JOIN LATERAL vector_embed.chunk(
 WHERE kind IN ('code', 'plain') ORDER BY kind;
 
 -- What cannot be.
-\set VERBOSITY verbose
 \set SHOW_CONTEXT never
 SELECT * FROM vector_embed.chunk('text', max_tokens => 0);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', max_tokens => -5);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', overlap_tokens => -1);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', max_tokens => 257);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', max_tokens => 2);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', max_tokens => 20, overlap_tokens => 18);
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', format => 'html');
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', 'no-such-model');
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk('text', '../model');
+\echo :SQLSTATE
 SELECT * FROM vector_embed.chunk(repeat('x', 67104769));
+\echo :SQLSTATE
