@@ -9,7 +9,9 @@ mod request;
 
 use std::cell::RefCell;
 
-use vector_embed_protocol::{Chunk, ChunkRule, Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
+use vector_embed_protocol::{
+    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request,
+};
 
 use crate::error::{Error, Place};
 use connection::{Connection, Start};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use vector_embed_protocol::{
-    Chunk, ChunkRule, Effort, EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_chunk, append_embed,
-    append_token_count, is_model_hash,
+    Chunk, ChunkRule, Effort, EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts,
+    append_chunk, append_embed, append_token_count, is_model_hash,
 };
 
 use super::EmbedOptions;

@@ -59,8 +59,7 @@ impl Table {
     pub(crate) fn equality(&self, column: &Column, one: &str, two: &str) -> Result<String, Error> {
         let of = self.attribute(column.number).atttypid;
         // SAFETY: an entry of the cache lives as long as the process.
-        let operator =
-            unsafe { (*pg_sys::lookup_type_cache(of, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
+        let operator = unsafe { (*pg_sys::lookup_type_cache(of, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
         if operator == pg_sys::InvalidOid {
             return Err(self.fault(&column.name, ColumnFault::NoEquality));
         }

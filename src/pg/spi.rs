@@ -200,7 +200,8 @@ impl UpdateFrom {
             if code >= 0 && pg_sys::SPI_processed == 1 {
                 let table = pg_sys::SPI_tuptable;
                 let mut is_null = false;
-                left = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null).value() as u64;
+                left =
+                    pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null).value() as u64;
             }
             pg_sys::SPI_finish();
             left

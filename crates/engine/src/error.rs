@@ -268,7 +268,9 @@ impl Error {
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),
-            Self::BadChunks { .. } | Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
+            Self::BadChunks { .. } | Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => {
+                String::new()
+            }
         }
     }
 }

@@ -164,7 +164,9 @@ impl Wish {
         let change = if existing.is_empty() { Change::Add } else { Change::Drop };
         let table = Table::open_to_change(self.relation, change)?;
         self.check(&table)?;
-        self.compatible(&table, &hash)?.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
+        self.compatible(&table, &hash)?
+            .iter()
+            .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
         self.create(&table, &Record { timing: self.timing, hash: &hash })
     }
 

@@ -97,7 +97,8 @@ fn many_writers_of_few_documents_leave_a_true_chunk_table() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let id = (writer * 7 + round * 3) % 4;
-                    let text = format!("Writer {writer} was here. It was round {round} of this test. It left.");
+                    let text =
+                        format!("Writer {writer} was here. It was round {round} of this test. It left.");
                     let write = match (writer + round) % 6 {
                         0 => format!("DELETE FROM documents WHERE id = {id}"),
                         1 => format!("UPDATE documents SET body = '{text}' WHERE id = {id}"),
@@ -117,7 +118,10 @@ fn many_writers_of_few_documents_leave_a_true_chunk_table() {
             });
         }
     });
-    execute(&mut client, "INSERT INTO documents SELECT n, 'The last one.' FROM generate_series(0, 3) AS n ON CONFLICT DO NOTHING");
+    execute(
+        &mut client,
+        "INSERT INTO documents SELECT n, 'The last one.' FROM generate_series(0, 3) AS n ON CONFLICT DO NOTHING",
+    );
     assert_eq!(contents(&mut client, DIFFERENCES), [""; 0]);
 }
 

@@ -63,8 +63,7 @@ struct State {
 impl State {
     /// The session must find the extension.
     fn of(client: &mut Client) -> Self {
-        let columns =
-            "relation, embedding, columns, model, timing, enabled, triggers, recorded_hash, drifted, chunk_table";
+        let columns = "relation, embedding, columns, model, timing, enabled, triggers, recorded_hash, drifted, chunk_table";
         let attached = format!("(SELECT {columns} FROM vector_embed.attachments)");
         Self {
             rows: TABLES.iter().chain(&[CHUNKS]).map(|table| contents(client, table)).collect(),
@@ -93,7 +92,8 @@ fn assert_triggers_work(client: &mut Client) {
         "INSERT INTO public.documents VALUES (1001, 'A new document.');
          UPDATE public.documents SET body = 'It has changed. ' || body WHERE id = 2",
     );
-    let written = "(SELECT id, content, embedding FROM public.document_chunks WHERE document_id IN (2, 1001)) AS t";
+    let written =
+        "(SELECT id, content, embedding FROM public.document_chunks WHERE document_id IN (2, 1001)) AS t";
     assert_fresh_of(client, written, "content", 3);
 }
 

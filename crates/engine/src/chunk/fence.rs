@@ -65,10 +65,8 @@ mod tests {
     #[test]
     fn a_block_ends_with_a_fence_of_its_own_kind() {
         let text = "text\n```sql\n# no heading\n~~~\n```\nafter\n~~~~\n~~~\n~~~~\n";
-        let within: Vec<bool> = text
-            .match_indices('\n')
-            .map(|(place, _)| Fences::default().advance(text, place + 1))
-            .collect();
+        let within: Vec<bool> =
+            text.match_indices('\n').map(|(place, _)| Fences::default().advance(text, place + 1)).collect();
         assert_eq!(within, [false, true, true, true, false, false, true, true, false]);
     }
 

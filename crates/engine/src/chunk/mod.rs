@@ -197,8 +197,8 @@ fn places_by<'w, I: Iterator<Item = Result<(usize, &'w str), Error>>>(
 
 /// What stands behind a word without a blank between.
 const CLOSING: &[char] = &[
-    '.', ',', ';', ':', '!', '?', ')', ']', '}', '%', '»', '”', '’', '…', '。', '，', '、', '；', '：', '！', '？',
-    '）', '】', '》', '」', '』',
+    '.', ',', ';', ':', '!', '?', ')', ']', '}', '%', '»', '”', '’', '…', '。', '，', '、', '；', '：', '！',
+    '？', '）', '】', '》', '」', '』',
 ];
 
 /// Where the last word of a text begins, if it is short and not the first. Of scripts without blanks it is the last

@@ -228,8 +228,7 @@ impl Scheduler {
         Ok(match job.question {
             Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
             Question::Chunk(rule) => {
-                let rule =
-                    Rule::new(rule, &model.name, &model.tokenizer).map_err(|error| (error, None))?;
+                let rule = Rule::new(rule, &model.name, &model.tokenizer).map_err(|error| (error, None))?;
                 Progress::Chunking { model, rule, cut: Cut::default(), chunks: Vec::new() }
             }
             Question::Embed { isolated: true, .. } => {

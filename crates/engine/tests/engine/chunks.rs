@@ -92,8 +92,7 @@ fn check(text: &str, wanted: ChunkRule) -> Vec<Chunk> {
             assert!(repeated as u32 <= wanted.overlap_tokens, "{repeated} tokens are repeated");
         }
         for place in [start, start + this.len()] {
-            let fits =
-                |word: &str| word.len() < LONG_WORD && tokenizer.count(word).unwrap() as u32 <= limit;
+            let fits = |word: &str| word.len() < LONG_WORD && tokenizer.count(word).unwrap() as u32 <= limit;
             assert!(
                 !is_within_word(text, place) || !fits(word(text, place)),
                 "cut within {:?}",
@@ -171,8 +170,11 @@ fn a_blank_text_has_no_chunks() {
 #[test]
 fn markdown_is_cut_before_headings() {
     let text = "# Tea\n\nGreen tea is steamed.\n\n## Water\n\nSoft water, eighty degrees.\n\n# Coffee\n\nGround, then wet.\n";
-    let expected =
-        ["# Tea\n\nGreen tea is steamed.", "## Water\n\nSoft water, eighty degrees.", "# Coffee\n\nGround, then wet."];
+    let expected = [
+        "# Tea\n\nGreen tea is steamed.",
+        "## Water\n\nSoft water, eighty degrees.",
+        "# Coffee\n\nGround, then wet.",
+    ];
     assert_eq!(contents(text, rule(16, 0, Format::Markdown)), expected);
 }
 

@@ -166,7 +166,9 @@ impl Wish {
             Some(key) => key.clone(),
             None => {
                 let key = documents.primary_key()?;
-                key.iter().map(|column| format!("document_{}", documents.column_name(column.number))).collect()
+                key.iter()
+                    .map(|column| format!("document_{}", documents.column_name(column.number)))
+                    .collect()
             }
         };
         Ok(Options {
@@ -200,7 +202,8 @@ impl Wish {
         }
         let quoted = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
         let key = quoted(&mut options.key.iter().map(|name| quote_identifier(name)));
-        let referenced = quoted(&mut of_documents.iter().map(|column| documents.quoted_column(column.number)));
+        let referenced =
+            quoted(&mut of_documents.iter().map(|column| documents.quoted_column(column.number)));
         let mut columns = vec!["id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY".to_owned()];
         for (name, of) in options.key.iter().zip(&of_documents) {
             let of = documents.whole_type_of(of.number);
@@ -263,7 +266,8 @@ impl Link<'_> {
     fn check_existing(&self) -> Result<(), Error> {
         let oid = self.chunks.oid().to_u32();
         let numbers = |columns: &mut dyn Iterator<Item = &String>| {
-            let numbers = columns.map(|name| self.chunks.column(name).map(|column| column.number.to_string()));
+            let numbers =
+                columns.map(|name| self.chunks.column(name).map(|column| column.number.to_string()));
             numbers.collect::<Result<Vec<_>, Error>>().map(|numbers| numbers.join(", "))
         };
         let key = numbers(&mut self.options.key.iter())?;
@@ -283,7 +287,11 @@ impl Link<'_> {
              ORDER BY a.attnum"
         );
         let needed = spi::strings(&qualified(&needed))?;
-        if needed.is_empty() { Ok(()) } else { Err(self.chunks.unfit(TableFault::Unfilled { columns: needed })) }
+        if needed.is_empty() {
+            Ok(())
+        } else {
+            Err(self.chunks.unfit(TableFault::Unfilled { columns: needed }))
+        }
     }
 }
 
@@ -299,12 +307,7 @@ fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
     triggers
 }
 
-fn create_triggers(
-    table: &Table,
-    name: &Name,
-    arguments: &[&String; 5],
-    hash: &str,
-) -> Result<(), Error> {
+fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
     let comment = quote_literal(&Record { timing: Timing::Statement, hash }.to_comment());
@@ -337,7 +340,8 @@ impl Name {
     /// What a name means now: a table that there is, or that would be created by it.
     fn find(name: &str) -> Result<Self, Error> {
         let literal = quote_literal(name);
-        let mut parts = spi::strings(&format!("SELECT pg_catalog.unnest(pg_catalog.parse_ident({literal}))"))?;
+        let mut parts =
+            spi::strings(&format!("SELECT pg_catalog.unnest(pg_catalog.parse_ident({literal}))"))?;
         let found = qualified(
             "SELECT pg_catalog.unnest(ARRAY[n.nspname, c.relname]) FROM pg_catalog.pg_class AS c \
              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass(",

@@ -224,8 +224,8 @@ impl<'t> Link<'t> {
             (quote_identifier(&column.name), self.cast_key(value, of.number, column))
         });
         let copies = self.options.fill.keys().zip(&self.copied);
-        let copies =
-            copies.map(|(column, of)| (quote_identifier(column), format!("d.{}", quote_identifier(&of.name))));
+        let copies = copies
+            .map(|(column, of)| (quote_identifier(column), format!("d.{}", quote_identifier(&of.name))));
         key.chain(copies).collect()
     }
 

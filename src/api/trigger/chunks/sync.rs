@@ -61,8 +61,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     let [column, model, schema, table, options] = arguments.as_slice() else {
         return Err(fault(TriggerFault::ChunkArguments));
     };
-    let options: Options =
-        serde_json::from_str(options).map_err(|_| fault(TriggerFault::ChunkArguments))?;
+    let options: Options = serde_json::from_str(options).map_err(|_| fault(TriggerFault::ChunkArguments))?;
     let missing = || fault(TriggerFault::NoChunkTable { table: format!("{schema}.{table}") });
     let chunks = Table::open_to_write(Table::find(schema, table).ok_or_else(missing)?, documents.owner())?;
     let link = Link::new(&documents, &chunks, column, &options)?;
@@ -98,8 +97,7 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
         }
         return Ok((statements, chunks.oid()));
     }
-    let mut new_rows =
-        new_rows.ok_or_else(|| fault(TriggerFault::TransitionTables { referencing: NEW }))?;
+    let mut new_rows = new_rows.ok_or_else(|| fault(TriggerFault::TransitionTables { referencing: NEW }))?;
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
@@ -241,7 +239,8 @@ impl<'a> Sync<'a> {
         let any_changed = documents.iter().any(|document| document.changed);
         let mut existing = if any_changed { self.existing(&rows)? } else { HashMap::new() };
         let cut = client::chunk(&self.model, link.options.rule()?, &texts);
-        let cut = cut.map_err(|error| error.map_place(|position| self.place(&documents[places[position]])))?;
+        let cut =
+            cut.map_err(|error| error.map_place(|position| self.place(&documents[places[position]])))?;
         let mut fresh = Vec::new();
         for ((place, text), chunks) in places.into_iter().zip(texts).zip(cut) {
             let mut of_document = existing.remove(&place).unwrap_or_default();
@@ -261,7 +260,10 @@ impl<'a> Sync<'a> {
 
     /// The chunks that there are of documents that have changed, by document and content. Those without a vector are
     /// made anew.
-    fn existing(&mut self, rows: &Rows) -> Result<HashMap<usize, HashMap<String, VecDeque<Existing>>>, Error> {
+    fn existing(
+        &mut self,
+        rows: &Rows,
+    ) -> Result<HashMap<usize, HashMap<String, VecDeque<Existing>>>, Error> {
         let mut existing: HashMap<usize, HashMap<String, VecDeque<Existing>>> = HashMap::new();
         for row in rows.query(self.link.documents.owner(), &self.link.select_chunks()?)? {
             let row = row?;
@@ -332,18 +334,14 @@ impl<'a> Sync<'a> {
             checked = link.check_dimensions(model, numbers.len() / size_of::<f32>());
             let (place, index, passage) = &fresh[position];
             let number = (rows.count() + 1) as i32;
-            let ids: Vec<Option<String>> = sequences
-                .iter()
-                .map(|sequence| Some(next_value(sequence.oid.into()).to_string()))
-                .collect();
+            let ids: Vec<Option<String>> =
+                sequences.iter().map(|sequence| Some(next_value(sequence.oid.into()).to_string())).collect();
             scratch.within(|| {
                 let cells: Vec<Cell<'_>> = documents[*place]
                     .key
                     .iter()
                     .map(cell)
-                    .chain(
-                        [number, *index, passage.start, passage.characters, passage.tokens].map(Cell::Int),
-                    )
+                    .chain([number, *index, passage.start, passage.characters, passage.tokens].map(Cell::Int))
                     .chain(ids.iter().map(cell))
                     .chain([Cell::Text(&passage.content), Cell::Vector(Vector::from_le_bytes(numbers))])
                     .collect();
@@ -373,8 +371,7 @@ impl<'a> Sync<'a> {
         let mut statements = [None; 4];
         if gone.count() > 0 {
             let count = gone.count();
-            statements[0] =
-                Some(gone.into_statement(owner, &link.delete(), Command::Delete, Some(count)));
+            statements[0] = Some(gone.into_statement(owner, &link.delete(), Command::Delete, Some(count)));
         }
         if moved.count() > 0 {
             let (count, aside) = (moved.count(), link.places_are_unique()?);
