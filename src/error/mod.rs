@@ -1,6 +1,7 @@
 //! Our errors, and the SQLSTATE, detail and hint that SQL users see.
 
 mod definition;
+mod source;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -8,6 +9,8 @@ use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
 pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+
+pub(crate) use source::OptionFault;
 
 use crate::pg::text::for_server;
 use definition::Told;
@@ -28,9 +31,12 @@ pub(crate) enum Error {
     #[error("embedding engine is not available")]
     Unavailable { detail: String },
     #[error("embedding engine crashed while it computed the text")]
-    Crashed { place: Option<Place> },
-    #[error("{}", failure.message)]
-    Engine { failure: FailureReply, place: Option<Place> },
+    Crashed,
+    #[error("{}", .0.message)]
+    Engine(FailureReply),
+    /// One of the others, of a text among several.
+    #[error("{error}")]
+    At { place: Place, error: Box<Error> },
     #[error("could not use the embedding engine's directory \"{path}\": {error}")]
     RuntimeDirectory { path: String, error: std::io::Error },
     #[error("could not understand the embedding engine: {0}")]
@@ -67,6 +73,16 @@ pub(crate) enum Error {
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error(transparent)]
+    Source(vector_embed_sources::Error),
+    #[error("{}", fault.tell(option).message)]
+    ForeignOption { option: String, fault: OptionFault },
+    #[error("schema \"{0}\" does not exist in the source")]
+    ForeignSchema(String),
+    #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
+    ForeignType { column: String, table: String, of: String },
+    #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
+    ForeignNull { column: String, table: String, row: String },
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -76,7 +92,7 @@ pub(crate) enum Error {
 pub(crate) enum Place {
     /// An element of an array, from 0.
     Element(usize),
-    /// A row that a plan reads, from 1.
+    /// A row that a plan reads, from 1 with each scan of its input.
     Input(u64),
     /// A row, by its key if that may be told.
     Row(Option<String>),
@@ -103,6 +119,8 @@ impl Error {
             Self::Trigger { function, trigger, fault } => Some(fault.tell(function, trigger)),
             Self::Column { column, table, fault } => Some(fault.tell(column, table)),
             Self::Table { table, fault } => Some(fault.tell(table)),
+            Self::ForeignOption { option, fault } => Some(fault.tell(option)),
+            Self::Source(error) => Some(source::tell(error)),
             _ => None,
         }
     }
@@ -122,17 +140,23 @@ impl Error {
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
-                self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
-            }
+            Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
+            Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+            Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
+            Self::Trigger { .. }
+            | Self::Column { .. }
+            | Self::Table { .. }
+            | Self::ForeignOption { .. }
+            | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            Self::Unavailable { .. } | Self::Crashed { .. } | Self::RuntimeDirectory { .. } => {
+            Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
             Self::Protocol(_) | Self::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Engine { failure, .. } => match failure.code {
+            Self::At { error, .. } => error.code(),
+            Self::Engine(failure) => match failure.code {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
@@ -158,18 +182,18 @@ impl Error {
             ),
             Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::ForeignNull { row, .. } => Some(format!(
+                "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
+            )),
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
-            Self::Crashed { place } => {
-                let refused = "The text is refused for a minute.".to_owned();
-                Some(place.as_ref().map_or_else(String::new, |place| place.tell() + " ") + &refused)
-            }
-            Self::Engine { failure, place } => {
-                let parts = [place.as_ref().map(Place::tell), Some(failure.detail.clone())];
-                Some(
-                    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
-                )
+            Self::Crashed => Some("The text is refused for a minute.".to_owned()),
+            Self::Engine(failure) => Some(failure.detail.clone()),
+            Self::At { place, error } => {
+                let parts = [Some(place.tell()), error.detail()];
+                let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+                Some(parts.collect::<Vec<_>>().join(" "))
             }
             _ => self.told().and_then(|told| told.detail),
         }
@@ -187,11 +211,12 @@ impl Error {
             }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
-            Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),
-            Self::Engine { failure, .. } if failure.code == FailureCode::Drifted => Some(
+            Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
+            Self::At { error, .. } => error.hint(),
+            Self::Engine(failure) if failure.code == FailureCode::Drifted => Some(
                 "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
             ),
-            Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::Engine(failure) => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
@@ -200,27 +225,35 @@ impl Error {
                 "They have chunk_index, content, embedding, start_char, char_count, token_count.".to_owned(),
             ),
             Self::Format(_) => Some("Available values: text, markdown.".to_owned()),
+            Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
+            Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
+            Self::ForeignType { .. } => {
+                Some("Declare it as text, and cast what is read.".to_owned())
+            }
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
     }
 
+    /// The error with the place of the text at fault.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self::At { place, error: Box::new(self) }
+    }
+
     /// The same error of a call that has only one text.
-    pub(crate) fn without_place(mut self) -> Self {
-        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self {
-            *place = None;
+    pub(crate) fn without_place(self) -> Self {
+        match self {
+            Self::At { error, .. } => *error,
+            error => error,
         }
-        self
     }
 
     /// The same error with the place of the text at fault, if it tells one, told in another way.
-    pub(crate) fn map_place(mut self, map: impl FnOnce(usize) -> Place) -> Self {
-        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self
-            && let Some(Place::Element(position)) = place
-        {
-            *place = Some(map(*position));
+    pub(crate) fn map_place(self, map: impl FnOnce(usize) -> Place) -> Self {
+        match self {
+            Self::At { place: Place::Element(position), error } => error.at(map(position)),
+            error => error,
         }
-        self
     }
 
     /// Raises the error.

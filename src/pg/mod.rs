@@ -5,6 +5,7 @@ pub(crate) mod descriptor;
 pub(crate) mod latch;
 pub(crate) mod lookup;
 pub(crate) mod memory;
+pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;

@@ -1,0 +1,172 @@
+//! What can go wrong with a store.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Why a store cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// [`Host::interrupted`](crate::Host::interrupted) said so.
+    #[error("interrupted")]
+    Interrupted,
+    /// It is not there, or not what it should be.
+    #[error("could not open {what} \"{path}\"")]
+    Open {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+        /// What to do, as a sentence.
+        hint: Option<String>,
+    },
+    /// It changed whenever it was copied.
+    #[error("{what} \"{path}\" keeps changing while it is copied")]
+    Changing {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+    },
+    /// A copy would exceed what it may take.
+    #[error("copy of {what} \"{path}\" would take {bytes} bytes of temporary space")]
+    TooLarge {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Its structure is damaged.
+    #[error("{what} \"{path}\" is damaged")]
+    Damaged {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
+    /// It could not be read for another reason.
+    #[error("could not read table \"{table}\": {detail}")]
+    Read {
+        /// Name of the table.
+        table: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
+    /// There is no such table.
+    #[error("table \"{table}\" does not exist in {place}")]
+    NoTable {
+        /// Name of the table.
+        table: String,
+        /// What has none such.
+        place: String,
+    },
+    /// There is no such column.
+    #[error("column \"{column}\" does not exist in table \"{table}\" of {place}")]
+    NoColumn {
+        /// Name of the column.
+        column: String,
+        /// Name of the table.
+        table: String,
+        /// What has none such.
+        place: String,
+    },
+    /// A table cannot be declared in PostgreSQL.
+    #[error("table \"{table}\" cannot be imported: {reason}")]
+    Unimportable {
+        /// Name of the table.
+        table: String,
+        /// Why, as the rest of the sentence.
+        reason: String,
+    },
+    /// Values of the column cannot be given as this type.
+    #[error("column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+    Type {
+        /// Name of the column.
+        column: String,
+        /// Name of the table.
+        table: String,
+        /// The type.
+        wanted: String,
+        /// What to do, as a sentence.
+        hint: Option<String>,
+    },
+    /// A value does not fit.
+    #[error(transparent)]
+    Value(Box<BadValue>),
+}
+
+/// A value that does not fit its column's type.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+pub struct BadValue {
+    /// Table or view.
+    pub table: String,
+    /// What names the row, such as `rowid 7`.
+    pub row: String,
+    /// Its column.
+    pub column: String,
+    /// Type that was asked for.
+    pub wanted: String,
+    /// The value as one would write it, cut to a readable length.
+    pub value: String,
+    /// Why it does not.
+    pub problem: Problem,
+}
+
+/// Why a value does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Another kind of value than the type takes, such as text for a number.
+    Kind(&'static str),
+    /// It is text that does not tell such a value.
+    Syntax,
+    /// It is beyond the type's range.
+    Range,
+    /// The type would round it.
+    Inexact,
+    /// It is empty text.
+    Empty,
+    /// It is text with a NUL byte.
+    Nul,
+    /// It is text that is not valid in its encoding.
+    Encoding,
+    /// It is a vector of another number of dimensions.
+    Dimensions {
+        /// As declared.
+        expected: u16,
+        /// As there are.
+        found: usize,
+    },
+    /// PostgreSQL does not take it, for the reason told.
+    Refused(String),
+    /// It is a vector with a number that is infinite or not a number.
+    NotFinite,
+}
+
+impl fmt::Display for Problem {
+    /// What goes on after "the value".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "is {kind}"),
+            Self::Syntax => f.write_str("is malformed"),
+            Self::Range => f.write_str("is out of range"),
+            Self::Inexact => f.write_str("cannot be represented exactly"),
+            Self::Empty => f.write_str("is empty"),
+            Self::Nul => f.write_str("contains a NUL byte"),
+            Self::Encoding => f.write_str("is not valid in its encoding"),
+            Self::Dimensions { expected, found } => {
+                write!(f, "has {found} dimensions instead of {expected}")
+            }
+            Self::Refused(reason) => write!(f, "is refused: {reason}"),
+            Self::NotFinite => f.write_str("has a number that is not finite"),
+        }
+    }
+}
