@@ -2,6 +2,7 @@
 
 mod chunk;
 mod embed;
+mod moving;
 mod status;
 mod trigger;
 mod vectors;

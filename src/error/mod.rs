@@ -73,6 +73,12 @@ pub(crate) enum Error {
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error("no column of a key is named")]
+    NoKeyColumns,
+    #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
+    SequenceEnds { sequence: String, column: String, edge: String, limit: i128 },
+    #[error("set-valued function called in context that cannot accept a set")]
+    NoSetWanted,
     #[error(transparent)]
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
@@ -131,6 +137,7 @@ impl Error {
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::NoSchema => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
             Self::NoColumns
+            | Self::NoKeyColumns
             | Self::Timing(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
@@ -139,7 +146,8 @@ impl Error {
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
@@ -182,6 +190,9 @@ impl Error {
             ),
             Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::SequenceEnds { edge, limit, .. } => Some(format!(
+                "The value {edge} is taken, and the last that the sequence and the column's type allow is {limit}."
+            )),
             Self::ForeignNull { row, .. } => Some(format!(
                 "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
             )),
@@ -225,6 +236,9 @@ impl Error {
                 "They have chunk_index, content, embedding, start_char, char_count, token_count.".to_owned(),
             ),
             Self::Format(_) => Some("Available values: text, markdown.".to_owned()),
+            Self::SequenceEnds { .. } => {
+                Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
+            }
             Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {

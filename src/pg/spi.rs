@@ -34,10 +34,10 @@ fn restore(before: Before) {
 }
 
 /// A connection to the server's own SQL.
-struct Connection;
+pub(super) struct Connection;
 
 impl Connection {
-    fn open() -> Result<Self, Error> {
+    pub(super) fn open() -> Result<Self, Error> {
         // SAFETY: ended by the end of this value, or else of the transaction.
         check(unsafe { pg_sys::SPI_connect() })?;
         Ok(Self)
@@ -79,22 +79,28 @@ pub(crate) fn numbers(sql: &str, count: usize) -> Result<Vec<i64>, Error> {
     }
 }
 
-/// The first column of a query's rows.
+/// The first column of a query's rows, without NULLs.
 pub(crate) fn strings(sql: &str) -> Result<Vec<String>, Error> {
+    Ok(texts(sql)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
+/// The rows of a query, each value as text.
+pub(crate) fn texts(sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
     let _connection = Connection::open()?;
     run(sql)?;
-    // SAFETY: as above; a value is a palloc'd string that ends with NUL, or NULL.
+    // SAFETY: as above; `SPI_getvalue` gives NULL or a string that ends with NUL.
     unsafe {
         let table = pg_sys::SPI_tuptable;
         if table.is_null() {
             return Err(Error::Internal("a query gave no rows"));
         }
-        let rows = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
-        let value = |row: &pg_sys::HeapTuple| {
-            let text = pg_sys::SPI_getvalue(*row, (*table).tupdesc, 1);
+        let columns = (*(*table).tupdesc).natts;
+        let value = |row: pg_sys::HeapTuple, column: i32| {
+            let text = pg_sys::SPI_getvalue(row, (*table).tupdesc, column);
             (!text.is_null()).then(|| from_server(CStr::from_ptr(text)))
         };
-        Ok(rows.iter().filter_map(value).collect())
+        let rows = (0..pg_sys::SPI_processed as usize).map(|place| *(*table).vals.add(place));
+        Ok(rows.map(|row| (1..=columns).map(|column| value(row, column)).collect()).collect())
     }
 }
 
@@ -320,6 +326,6 @@ fn run(sql: &str) -> Result<(), Error> {
     check(unsafe { pg_sys::SPI_execute(sql.as_ptr(), false, 0) })
 }
 
-fn check(code: i32) -> Result<(), Error> {
+pub(super) fn check(code: i32) -> Result<(), Error> {
     if code >= 0 { Ok(()) } else { Err(Error::Internal("the server refused a query of the extension")) }
 }
