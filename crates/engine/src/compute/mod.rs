@@ -11,10 +11,12 @@ mod pool;
 mod runtime;
 mod tokens;
 mod weights;
+mod words;
 
 pub use loaded::{Decorate, LoadedModel, load};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub use words::Words;
 
 use crate::error::Error;
 
