@@ -1,8 +1,11 @@
 //! What can go wrong with a store.
 
 use std::fmt;
+use std::rc::Rc;
 
 use thiserror::Error;
+
+use crate::chroma::IndexDamage;
 
 /// Why a store cannot be read.
 #[derive(Debug, Error)]
@@ -41,6 +44,15 @@ pub enum Error {
     /// A value does not fit.
     #[error(transparent)]
     Value(Box<BadValue>),
+    /// There is no such database in the store.
+    #[error("database \"{schema}\" does not exist in {place}")]
+    NoSchema { schema: String, place: String },
+    /// The vector of a row is gone, with the damage that explains it, if one is known.
+    #[error("vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
+    NoVector { collection: String, id: String, damage: Option<Rc<IndexDamage>> },
+    /// Chroma writes the files that are read.
+    #[error("index of collection \"{collection}\" is being written")]
+    IndexChanging { collection: String },
 }
 
 /// A value that does not fit its column's type.

@@ -4,6 +4,7 @@
 //! gives rows, value by value, as the types that the caller asks for. What does not fit is an error, or, where the
 //! caller says so, NULL and counted ([`Losses`]).
 
+pub mod chroma;
 mod error;
 mod host;
 mod losses;
@@ -15,8 +16,6 @@ mod value;
 pub use error::{BadValue, Error, Problem};
 pub use host::{Host, Zone};
 pub use losses::Losses;
-pub use scan::{
-    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Rows, Scan, Source,
-};
+pub use scan::{Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Rows, Scan, Source};
 pub use table::{Column, Kind, Table};
 pub use value::{Type, Value};

@@ -1,0 +1,391 @@
+//! Chroma directories, written by chromadb 0.4 to 1.5, and running Chroma servers.
+//!
+//! A directory is a SQLite database with documents, metadata and a queue of writes, and a folder for the index of each
+//! collection. It is read as what it is: no code of Chroma's is needed, and none of Chroma's rules about which version
+//! opens which directory holds. Documents come from the database alone; damage to an index costs vectors.
+
+mod catalog;
+mod damage;
+mod hnsw;
+mod metadata;
+mod pickle;
+mod rows;
+mod vectors;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+pub use damage::{IndexDamage, PickleFault};
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::losses::Losses;
+use crate::scan::{Accepted, Comparison, Estimate, Filter, Operand, Operation, Rows, Scan, Source};
+use crate::table::{Column, Kind, Table};
+use crate::value::{Type, Value};
+use catalog::Collection;
+use rows::{CollectionRows, Wanted};
+
+/// The table that lists the collections.
+const CATALOG: &str = "collections";
+
+/// PostgreSQL's longest name.
+const MAX_NAME_BYTES: usize = 63;
+
+/// A column of a collection's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Id,
+    Document,
+    Metadata,
+    Uri,
+    Embedding(Option<u16>),
+}
+
+impl Field {
+    fn of(name: &str, wanted: Type) -> Option<Self> {
+        Some(match (name, wanted) {
+            ("id", Type::Text) => Self::Id,
+            ("document", Type::Text) => Self::Document,
+            ("metadata", Type::Json | Type::Jsonb) => Self::Metadata,
+            ("uri", Type::Text) => Self::Uri,
+            ("embedding", Type::Vector(dimensions)) => Self::Embedding(dimensions),
+            _ => return None,
+        })
+    }
+}
+
+/// Columns of a collection's table.
+const COLUMNS: [&str; 5] = ["id", "document", "metadata", "uri", "embedding"];
+
+/// A database of a Chroma directory.
+pub struct Directory {
+    path: PathBuf,
+    tenant: String,
+    database: String,
+    host: Host,
+}
+
+impl Directory {
+    pub fn new(path: PathBuf, tenant: String, database: String, host: Host) -> Self {
+        Self { path, tenant, database, host }
+    }
+
+    fn connect(&self) -> Result<Connection, Error> {
+        let file = self.path.join("chroma.sqlite3");
+        let connection = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|error| read_error("collections", &error))?;
+        // One moment of the database for the whole scan.
+        connection.execute_batch("BEGIN").map_err(|error| read_error("collections", &error))?;
+        Ok(connection)
+    }
+
+    fn place(&self) -> String {
+        format!("database \"{}\" of tenant \"{}\"", self.database, self.tenant)
+    }
+
+    fn collections(&self, connection: &Connection) -> Result<Vec<Collection>, Error> {
+        catalog::collections(connection, &self.tenant, &self.database)
+    }
+
+    fn collection(&self, connection: &Connection, table: &str) -> Result<Collection, Error> {
+        let mut all = self.collections(connection)?;
+        let found = position(all.iter().map(|collection| (&*collection.name, &*collection.id)), table);
+        let missing = || Error::NoTable { table: table.to_owned(), place: self.place() };
+        found.map(|position| all.swap_remove(position)).ok_or_else(missing)
+    }
+}
+
+/// Which of these collections, told by name and id, a table shows.
+fn position<'a>(mut all: impl Iterator<Item = (&'a str, &'a str)>, table: &str) -> Option<usize> {
+    all.position(|(name, id)| table_name(name, id) == table || name == table)
+}
+
+/// The name of a collection's table: the collection's, unless that is taken by the catalog or too long. Then the
+/// beginning of its id makes it another.
+fn table_name(name: &str, id: &str) -> String {
+    if name != CATALOG && name.len() <= MAX_NAME_BYTES {
+        return name.to_owned();
+    }
+    let id: String = id.chars().take(8).collect();
+    let mut end = name.len().min(MAX_NAME_BYTES - 1 - id.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_{id}", &name[..end])
+}
+
+fn collection_table(name: &str, id: &str, distance: &str, dimension: Option<u64>) -> Table {
+    let dimensions =
+        dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
+    let column = |name: &str, of, comment: Option<&str>| Column {
+        name: name.to_owned(),
+        of,
+        not_null: name == "id",
+        comment: comment.map(str::to_owned),
+    };
+    let operator = match distance {
+        "cosine" => "<=>",
+        "ip" => "<#>",
+        _ => "<->",
+    };
+    Table {
+        name: table_name(name, id),
+        kind: Kind::Table,
+        columns: vec![
+            column("id", Type::Text, None),
+            column("document", Type::Text, None),
+            column("metadata", Type::Jsonb, None),
+            column("uri", Type::Text, None),
+            column(
+                "embedding",
+                Type::Vector(dimensions),
+                Some(&format!("compared by Chroma with distance {distance}, as by operator {operator}")),
+            ),
+        ],
+        options: Vec::new(),
+        comment: Some(format!("Chroma collection \"{name}\"")),
+    }
+}
+
+fn catalog_table() -> Table {
+    let column =
+        |(name, of): (&str, Type)| Column { name: name.to_owned(), of, not_null: false, comment: None };
+    Table {
+        name: CATALOG.to_owned(),
+        kind: Kind::Catalog,
+        columns: CATALOG_COLUMNS.map(column).to_vec(),
+        options: Vec::new(),
+        comment: Some("Chroma collections of this database".to_owned()),
+    }
+}
+
+const CATALOG_COLUMNS: [(&str, Type); 6] = [
+    ("name", Type::Text),
+    ("id", Type::Uuid),
+    ("dimension", Type::Integer),
+    ("distance", Type::Text),
+    ("metadata", Type::Jsonb),
+    ("rows", Type::Bigint),
+];
+
+/// A column by its name, as the type that it is wanted as.
+fn field(table: &str, place: &str, name: &str, wanted: Type) -> Result<Field, Error> {
+    Field::of(name, wanted).ok_or_else(|| {
+        let (table, column) = (table.to_owned(), name.to_owned());
+        if COLUMNS.contains(&name) {
+            let hint = Some("Import the schema anew to have the column's type.".to_owned());
+            Error::Type { column, table, wanted: wanted.to_string(), hint }
+        } else {
+            Error::NoColumn { column, table, place: place.to_owned() }
+        }
+    })
+}
+
+fn accepts(scan: &Scan, filter: &Filter) -> Accepted {
+    let is_id = scan.table != CATALOG && filter.column == "id" && filter.of == Type::Text;
+    match filter.operation {
+        Operation::Compare(Comparison::Equal) | Operation::In if is_id => Accepted::Fully,
+        _ => Accepted::No,
+    }
+}
+
+/// What a scan reads, in words.
+fn query(scan: &Scan) -> String {
+    let names: Vec<&str> = scan.columns.iter().map(|(name, _)| &**name).collect();
+    let what = if scan.table == CATALOG {
+        return format!("list of collections: {}", names.join(", "));
+    } else if names.is_empty() {
+        "rows"
+    } else {
+        &names.join(", ")
+    };
+    let mut query = format!("{what} of collection \"{}\"", scan.table);
+    for (position, filter) in scan.filters.iter().enumerate() {
+        let word = if position == 0 { "where" } else { "and" };
+        let operator = if filter.operation == Operation::In { "in" } else { "=" };
+        query += &format!(" {word} {} {operator} ${}", filter.column, position + 1);
+    }
+    if let Some(limit) = scan.limit {
+        query += &format!(" limit {limit}");
+    }
+    query + if names.contains(&"embedding") { ", vectors read" } else { ", vectors not read" }
+}
+
+impl Source for Directory {
+    fn tables(&self, wants: &dyn Fn(&str) -> bool) -> Result<Vec<Table>, Error> {
+        let connection = self.connect()?;
+        if !catalog::has_database(&connection, &self.tenant, &self.database)? {
+            return Err(Error::NoSchema {
+                schema: self.database.clone(),
+                place: format!("tenant \"{}\"", self.tenant),
+            });
+        }
+        let mut tables: Vec<Table> = self
+            .collections(&connection)?
+            .iter()
+            .map(|found| collection_table(&found.name, &found.id, &found.distance, found.dimension))
+            .collect();
+        tables.push(catalog_table());
+        tables.retain(|table| wants(&table.name));
+        Ok(tables)
+    }
+
+    fn estimate(&self, scan: &Scan) -> Result<Estimate, Error> {
+        let connection = self.connect()?;
+        if scan.table == CATALOG {
+            return Ok(Estimate { rows: self.collections(&connection)?.len() as f64, pages: 1.0 });
+        }
+        let collection = self.collection(&connection, &scan.table)?;
+        let rows = catalog::count(&connection, &collection)? as f64;
+        let vectors = scan.columns.iter().any(|(name, _)| name == "embedding");
+        let vector_bytes = if vectors { collection.dimension.unwrap_or(0) as f64 * 4.0 } else { 0.0 };
+        // Some text for each row.
+        Ok(Estimate { rows, pages: (rows * (512.0 + vector_bytes) / 8192.0).ceil() })
+    }
+
+    fn accepts(&self, scan: &Scan, filter: &Filter) -> Result<Accepted, Error> {
+        Ok(accepts(scan, filter))
+    }
+
+    fn query(&self, scan: &Scan) -> Result<String, Error> {
+        Ok(query(scan))
+    }
+
+    fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
+        let connection = self.connect()?;
+        if scan.table == CATALOG {
+            let mut listed = Vec::new();
+            for collection in self.collections(&connection)? {
+                let rows = catalog::count(&connection, &collection)?;
+                listed.push(Listed {
+                    name: collection.name,
+                    id: collection.id,
+                    dimension: collection.dimension,
+                    distance: collection.distance,
+                    metadata: collection.metadata.map(|metadata| metadata.to_string()),
+                    rows,
+                });
+            }
+            return Ok(Box::new(CatalogRows::new(listed, scan, &self.place())?));
+        }
+        let collection = self.collection(&connection, &scan.table)?;
+        let fields = scan.columns.iter().map(|(name, of)| field(&scan.table, &self.place(), name, *of));
+        let wanted = Wanted {
+            fields: fields.collect::<Result<_, _>>()?,
+            operands: scan.operands.clone(),
+            limit: scan.limit,
+            on_error: scan.on_error,
+        };
+        let rows = CollectionRows::open(
+            Rc::new(connection),
+            self.path.clone(),
+            collection,
+            wanted,
+            self.host.interrupted,
+        )?;
+        Ok(Box::new(rows))
+    }
+}
+
+/// A row of the catalog.
+#[derive(Debug)]
+struct Listed {
+    name: String,
+    id: String,
+    dimension: Option<u64>,
+    distance: String,
+    metadata: Option<String>,
+    rows: u64,
+}
+
+struct CatalogRows {
+    listed: Vec<Listed>,
+    columns: Vec<(String, Type)>,
+    next: usize,
+    losses: Losses,
+}
+
+impl CatalogRows {
+    fn new(listed: Vec<Listed>, scan: &Scan, place: &str) -> Result<Self, Error> {
+        for (column, wanted) in &scan.columns {
+            let (table, column) = (scan.table.clone(), column.clone());
+            let wanted = match CATALOG_COLUMNS.iter().find(|(name, _)| *name == column) {
+                None => return Err(Error::NoColumn { column, table, place: place.to_owned() }),
+                Some((_, of)) if of == wanted => continue,
+                Some(_) => wanted.to_string(),
+            };
+            return Err(Error::Type { column, table, wanted, hint: None });
+        }
+        Ok(Self { listed, columns: scan.columns.clone(), next: 0, losses: Losses::default() })
+    }
+}
+
+impl Rows for CatalogRows {
+    fn next(&mut self) -> Result<bool, Error> {
+        self.next += 1;
+        Ok(self.next <= self.listed.len())
+    }
+
+    fn value(&mut self, column: usize) -> Result<Value<'_>, Error> {
+        let row = &self.listed[self.next - 1];
+        let integer = |number: u64| i64::try_from(number).map_or(Value::Null, Value::Integer);
+        Ok(match self.columns.get(column).map(|(name, _)| &**name) {
+            Some("name") => Value::Text(&row.name),
+            Some("id") => uuid(&row.id).map_or(Value::Null, Value::Uuid),
+            Some("dimension") => {
+                row.dimension.filter(|count| *count <= i32::MAX as u64).map_or(Value::Null, integer)
+            }
+            Some("distance") => Value::Text(&row.distance),
+            Some("metadata") => row.metadata.as_deref().map_or(Value::Null, Value::Json),
+            Some("rows") => integer(row.rows),
+            _ => Value::Null,
+        })
+    }
+
+    fn row_name(&self) -> String {
+        let row = self.next.checked_sub(1).and_then(|position| self.listed.get(position));
+        format!("name \"{}\"", row.map_or("", |row| &row.name))
+    }
+
+    fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    fn losses_mut(&mut self) -> &mut Losses {
+        &mut self.losses
+    }
+
+    fn rescan(&mut self, _: &[Operand]) -> Result<(), Error> {
+        self.next = 0;
+        Ok(())
+    }
+}
+
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u32> =
+        text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
+    bytes.try_into().ok()
+}
+
+/// What SQLite says, as an error of a table.
+fn read_error(table: &str, error: &rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => Error::Interrupted,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged {
+            what: "Chroma database",
+            path: "chroma.sqlite3".to_owned(),
+            detail: error.to_string(),
+        },
+        _ => Error::Read { table: table.to_owned(), detail: error.to_string() },
+    }
+}
+
+/// Whether a directory looks like one of Chroma's.
+pub fn is_directory(path: &Path) -> bool {
+    path.join("chroma.sqlite3").is_file()
+}
