@@ -11,6 +11,7 @@ mod losses;
 mod scan;
 pub mod sqlite;
 mod table;
+mod text;
 mod time;
 mod value;
 

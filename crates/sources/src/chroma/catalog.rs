@@ -1,11 +1,13 @@
 //! What a directory holds: tenants, databases and collections.
 
+use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
 use serde_json::{Map, Value as Json};
 
 use super::metadata;
+use super::store::Store;
 use crate::error::Error;
+use crate::text::InvalidText;
 
 /// A collection.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,37 +31,23 @@ impl Collection {
     }
 }
 
-/// Whether there is such a table.
-pub(crate) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    connection
-        .query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)", [name], |row| row.get(0))
-}
-
-fn has_column(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
-    let select = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
-    connection.query_row(select, (table, column), |row| row.get(0))
-}
-
 /// Whether a database exists in a tenant.
-pub(crate) fn has_database(connection: &Connection, tenant: &str, database: &str) -> Result<bool, Error> {
+pub(crate) fn has_database(store: &Store, tenant: &str, database: &str) -> Result<bool, Error> {
     let select = "SELECT EXISTS (SELECT 1 FROM databases WHERE tenant_id = ?1 AND name = ?2)";
-    connection
+    store
+        .connection()
         .query_row(select, (tenant, database), |row| row.get(0))
-        .map_err(|error| super::read_error("databases", &error))
+        .map_err(|error| store.failed(&error))
 }
 
 /// The collections of a database, in order of their names.
-pub(crate) fn collections(
-    connection: &Connection,
-    tenant: &str,
-    database: &str,
-) -> Result<Vec<Collection>, Error> {
-    read(connection, tenant, database).map_err(|error| super::read_error("collections", &error))
+pub(crate) fn collections(store: &Store, tenant: &str, database: &str) -> Result<Vec<Collection>, Error> {
+    read(store, tenant, database).map_err(|error| store.failed(&error))
 }
 
-fn read(connection: &Connection, tenant: &str, database: &str) -> rusqlite::Result<Vec<Collection>> {
+fn read(store: &Store, tenant: &str, database: &str) -> rusqlite::Result<Vec<Collection>> {
     let optional = |column| {
-        Ok::<_, rusqlite::Error>(if has_column(connection, "collections", column)? { column } else { "NULL" })
+        Ok::<_, rusqlite::Error>(if store.has_column("collections", column)? { column } else { "NULL" })
     };
     let select = format!(
         "SELECT c.id, c.name, c.dimension, {}, {}, \
@@ -70,12 +58,12 @@ fn read(connection: &Connection, tenant: &str, database: &str) -> rusqlite::Resu
         optional("config_json_str")?,
         optional("schema_str")?,
     );
-    let mut statement = connection.prepare(&select)?;
+    let mut statement = store.connection().prepare(&select)?;
     let mut rows = statement.query((tenant, database))?;
     let mut collections = Vec::new();
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
-        let metadata = collection_metadata(connection, &id)?;
+        let metadata = collection_metadata(store, &id)?;
         let space = metadata.as_ref().and_then(|metadata| metadata.get("hnsw:space")).and_then(Json::as_str);
         let json = |column| match row.get_ref(column)? {
             ValueRef::Text(bytes) => {
@@ -120,30 +108,35 @@ fn distance<'a>(schema: &'a Json, configuration: &'a Json) -> &'a str {
     places.iter().find_map(|(json, place)| json.pointer(place)?.as_str()).unwrap_or("l2")
 }
 
-fn collection_metadata(connection: &Connection, id: &str) -> rusqlite::Result<Option<Json>> {
+fn collection_metadata(store: &Store, id: &str) -> rusqlite::Result<Option<Json>> {
     // Chroma 0.4 has no booleans there.
-    let boolean =
-        if has_column(connection, "collection_metadata", "bool_value")? { "bool_value" } else { "NULL" };
+    let boolean = if store.has_column("collection_metadata", "bool_value")? { "bool_value" } else { "NULL" };
     let select = format!(
         "SELECT key, str_value, int_value, float_value, {boolean} FROM collection_metadata WHERE collection_id = ?1"
     );
-    let mut statement = connection.prepare(&select)?;
+    let mut statement = store.connection().prepare(&select)?;
     let mut rows = statement.query([id])?;
     let mut map = Map::new();
     while let Some(row) = rows.next()? {
-        let key = String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or_default()).replace('\0', "");
-        let value = metadata::value(row, 1)?.unwrap_or(Json::Null);
-        map.insert(key, metadata::without_nul(value));
+        // What PostgreSQL cannot have of a collection's own metadata is left out: nobody's data is there.
+        let pair =
+            || Ok((metadata::key(row, InvalidText::Strip)?, metadata::value(row, 1, InvalidText::Strip)?));
+        match pair() {
+            Ok((key, value)) => drop(map.insert(key, value)),
+            Err(metadata::Fault::Value(..)) => {}
+            Err(metadata::Fault::Database(error)) => return Err(error),
+        }
     }
     Ok(if map.is_empty() { None } else { Some(Json::Object(map)) })
 }
 
 /// How many rows a collection has.
-pub(crate) fn count(connection: &Connection, collection: &Collection) -> Result<u64, Error> {
+pub(crate) fn count(store: &Store, collection: &Collection) -> Result<u64, Error> {
     let Some(segment) = &collection.metadata_segment else { return Ok(0) };
-    let count: Option<i64> = connection
+    let count: Option<i64> = store
+        .connection()
         .query_row("SELECT count(*) FROM embeddings WHERE segment_id = ?1", [segment], |row| row.get(0))
         .optional()
-        .map_err(|error| super::read_error("embeddings", &error))?;
+        .map_err(|error| store.failed(&error))?;
     Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }

@@ -1,103 +1,119 @@
 //! Metadata as JSON: of a row, and of a collection.
 
+use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
 use serde_json::{Map, Number, Value as Json};
 
+use super::store::Store;
 use crate::error::Problem;
+use crate::text::{InvalidText, fitting};
 
-/// What could not be given as it is in a value that PostgreSQL can hold.
-pub(crate) type Changed = Option<Problem>;
-
-/// The value in four columns from number `first`: text, integer, float, boolean. Nothing for a float that JSON
-/// cannot tell.
-pub(crate) fn value(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Json>> {
-    if let ValueRef::Integer(boolean) = row.get_ref(first + 3)? {
-        return Ok(Some(Json::Bool(boolean != 0)));
-    }
-    if let ValueRef::Integer(integer) = row.get_ref(first + 1)? {
-        return Ok(Some(Json::Number(integer.into())));
-    }
-    match row.get_ref(first + 2)? {
-        ValueRef::Real(float) => return Ok(Number::from_f64(float).map(Json::Number)),
-        // SQLite keeps 3.0 as 3 in some places.
-        ValueRef::Integer(integer) => return Ok(Number::from_f64(integer as f64).map(Json::Number)),
-        _ => {}
-    }
-    Ok(match row.get_ref(first)? {
-        ValueRef::Text(bytes) => Some(Json::String(String::from_utf8_lossy(bytes).into_owned())),
-        _ => Some(Json::Null),
-    })
+/// Why metadata cannot be read.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A value of it, written here, does not fit.
+    Value(String, Problem),
+    /// The database cannot be read.
+    Database(rusqlite::Error),
 }
 
-/// The same without NUL characters, which neither `text` nor `jsonb` can hold.
-pub(crate) fn without_nul(value: Json) -> Json {
-    match value {
-        Json::String(text) if text.contains('\0') => Json::String(text.replace('\0', "")),
-        other => other,
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
     }
+}
+
+/// The value in four columns from number `first`: text, integer, float, boolean.
+pub(crate) fn value(row: &Row<'_>, first: usize, invalid_text: InvalidText) -> Result<Json, Fault> {
+    if let ValueRef::Integer(boolean) = row.get_ref(first + 3)? {
+        return Ok(Json::Bool(boolean != 0));
+    }
+    if let ValueRef::Integer(integer) = row.get_ref(first + 1)? {
+        return Ok(Json::Number(integer.into()));
+    }
+    let float = match row.get_ref(first + 2)? {
+        ValueRef::Real(float) => Some(float),
+        ValueRef::Integer(integer) => Some(integer as f64),
+        _ => None,
+    };
+    if let Some(float) = float {
+        return Number::from_f64(float)
+            .map(Json::Number)
+            .ok_or_else(|| Fault::Value(float.to_string(), Problem::NotFinite));
+    }
+    match row.get_ref(first)? {
+        ValueRef::Text(bytes) => Ok(Json::String(text(bytes, invalid_text)?)),
+        _ => Ok(Json::Null),
+    }
+}
+
+/// The key in column 0.
+pub(crate) fn key(row: &Row<'_>, invalid_text: InvalidText) -> Result<String, Fault> {
+    match row.get_ref(0)? {
+        ValueRef::Text(bytes) => text(bytes, invalid_text),
+        _ => Ok(String::new()),
+    }
+}
+
+fn text(bytes: &[u8], invalid_text: InvalidText) -> Result<String, Fault> {
+    let fit = fitting(bytes, invalid_text, &mut String::new()).map(str::to_owned);
+    fit.map_err(|problem| Fault::Value(excerpt(bytes), problem))
+}
+
+/// The beginning of a text that does not fit, as one would write it.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    let (begin, dots) = if bytes.len() > 60 { (&bytes[..60], "...") } else { (bytes, "") };
+    format!("'{}{dots}'", String::from_utf8_lossy(begin).replace('\0', "\\0"))
 }
 
 /// Reads the metadata of rows.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    single: &'static str,
-    /// Lists, which Chroma has since 1.5.
-    several: Option<&'static str>,
+    /// Since Chroma 1.5, there are lists.
+    has_lists: bool,
+    invalid_text: InvalidText,
 }
 
 impl Reader {
-    pub(crate) fn new(connection: &Connection) -> rusqlite::Result<Self> {
-        let has_lists = super::catalog::has_table(connection, "embedding_metadata_array")?;
-        Ok(Self {
-            single: "SELECT key, string_value, int_value, float_value, bool_value FROM embedding_metadata \
-                     WHERE id = ?1 ORDER BY key",
-            several: has_lists.then_some(
-                "SELECT key, string_value, int_value, float_value, bool_value FROM embedding_metadata_array \
-                 WHERE id = ?1 ORDER BY rowid",
-            ),
-        })
+    pub(crate) fn new(store: &Store, invalid_text: InvalidText) -> rusqlite::Result<Self> {
+        Ok(Self { has_lists: store.has_table("embedding_metadata_array")?, invalid_text })
     }
 
     /// The metadata of the row with this number in table `embeddings`, if it has any.
-    pub(crate) fn read(
-        &self,
-        connection: &Connection,
-        row: i64,
-    ) -> rusqlite::Result<(Option<Json>, Changed)> {
+    pub(crate) fn read(&self, store: &Store, row: i64) -> Result<Option<Json>, Fault> {
         let mut map = Map::new();
-        let mut changed = None;
-        for (query, is_list) in [(Some(self.single), false), (self.several, true)] {
-            let Some(query) = query else { continue };
-            let mut statement = connection.prepare_cached(query)?;
-            let mut rows = statement.query([row])?;
-            while let Some(row) = rows.next()? {
-                let Ok(bytes) = row.get_ref(0)?.as_bytes() else { continue };
-                let key = String::from_utf8_lossy(bytes);
-                // Chroma's own, such as the document.
-                if key.starts_with("chroma:") {
-                    continue;
+        self.read_from(store, "embedding_metadata", row, |key, value| {
+            map.insert(key, value);
+        })?;
+        if self.has_lists {
+            self.read_from(store, "embedding_metadata_array", row, |key, value| {
+                if let Json::Array(list) = map.entry(key).or_insert_with(|| Json::Array(Vec::new())) {
+                    list.push(value);
                 }
-                let value = value(row, 1)?;
-                let nul =
-                    key.contains('\0') || matches!(&value, Some(Json::String(text)) if text.contains('\0'));
-                if nul {
-                    changed = changed.or(Some(Problem::Nul));
-                }
-                if value.is_none() {
-                    changed = changed.or(Some(Problem::NotFinite));
-                }
-                let value = without_nul(value.unwrap_or(Json::Null));
-                let key = key.replace('\0', "");
-                if is_list {
-                    if let Json::Array(list) = map.entry(key).or_insert_with(|| Json::Array(Vec::new())) {
-                        list.push(value);
-                    }
-                } else {
-                    map.insert(key, value);
-                }
+            })?;
+        }
+        Ok(if map.is_empty() { None } else { Some(Json::Object(map)) })
+    }
+
+    fn read_from(
+        &self,
+        store: &Store,
+        table: &str,
+        row: i64,
+        mut take: impl FnMut(String, Json),
+    ) -> Result<(), Fault> {
+        let select = format!(
+            "SELECT key, string_value, int_value, float_value, bool_value FROM {table} WHERE id = ?1 ORDER BY rowid"
+        );
+        let mut statement = store.connection().prepare_cached(&select)?;
+        let mut rows = statement.query([row])?;
+        while let Some(row) = rows.next()? {
+            let key = key(row, self.invalid_text)?;
+            // Chroma's own, such as the document, is no metadata.
+            if !key.starts_with("chroma:") {
+                take(key, value(row, 1, self.invalid_text)?);
             }
         }
-        Ok((if map.is_empty() { None } else { Some(Json::Object(map)) }, changed))
+        Ok(())
     }
 }

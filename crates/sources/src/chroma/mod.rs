@@ -10,23 +10,25 @@ mod hnsw;
 mod metadata;
 mod pickle;
 mod rows;
+mod store;
 mod vectors;
 
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::path::PathBuf;
 
 pub use damage::{IndexDamage, PickleFault};
 
 use crate::error::Error;
 use crate::host::Host;
 use crate::losses::Losses;
-use crate::scan::{Accepted, Comparison, Estimate, Filter, Operand, Operation, Rows, Scan, Source};
+use crate::scan::{
+    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
+};
 use crate::table::{Column, Kind, Table};
+use crate::text::InvalidText;
 use crate::value::{Type, Value};
 use catalog::Collection;
 use rows::{CollectionRows, Wanted};
+use store::Store;
 
 /// The table that lists the collections.
 const CATALOG: &str = "collections";
@@ -61,37 +63,37 @@ impl Field {
 const COLUMNS: [&str; 5] = ["id", "document", "metadata", "uri", "embedding"];
 
 /// A database of a Chroma directory.
+#[derive(Clone)]
 pub struct Directory {
-    path: PathBuf,
-    tenant: String,
-    database: String,
-    host: Host,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The tenant whose database it is.
+    pub tenant: String,
+    /// The database's name.
+    pub database: String,
+    /// What becomes of text that PostgreSQL cannot have.
+    pub invalid_text: InvalidText,
+    /// What becomes of vectors that are gone because the directory is damaged.
+    pub on_damage: OnError,
+    /// Where it is read.
+    pub host: Host,
 }
 
 impl Directory {
-    pub fn new(path: PathBuf, tenant: String, database: String, host: Host) -> Self {
-        Self { path, tenant, database, host }
-    }
-
-    fn connect(&self) -> Result<Connection, Error> {
-        let file = self.path.join("chroma.sqlite3");
-        let connection = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| read_error("collections", &error))?;
-        // One moment of the database for the whole scan.
-        connection.execute_batch("BEGIN").map_err(|error| read_error("collections", &error))?;
-        Ok(connection)
+    fn store(&self) -> Result<Store, Error> {
+        Store::open(&self.path, &self.host)
     }
 
     fn place(&self) -> String {
         format!("database \"{}\" of tenant \"{}\"", self.database, self.tenant)
     }
 
-    fn collections(&self, connection: &Connection) -> Result<Vec<Collection>, Error> {
-        catalog::collections(connection, &self.tenant, &self.database)
+    fn collections(&self, store: &Store) -> Result<Vec<Collection>, Error> {
+        catalog::collections(store, &self.tenant, &self.database)
     }
 
-    fn collection(&self, connection: &Connection, table: &str) -> Result<Collection, Error> {
-        let mut all = self.collections(connection)?;
+    fn collection(&self, store: &Store, table: &str) -> Result<Collection, Error> {
+        let mut all = self.collections(store)?;
         let found = position(all.iter().map(|collection| (&*collection.name, &*collection.id)), table);
         let missing = || Error::NoTable { table: table.to_owned(), place: self.place() };
         found.map(|position| all.swap_remove(position)).ok_or_else(missing)
@@ -184,12 +186,19 @@ fn field(table: &str, place: &str, name: &str, wanted: Type) -> Result<Field, Er
     })
 }
 
-fn accepts(scan: &Scan, filter: &Filter) -> Accepted {
+fn accepted(scan: &Scan, filter: &Filter) -> Accepted {
     let is_id = scan.table != CATALOG && filter.column == "id" && filter.of == Type::Text;
     match filter.operation {
         Operation::Compare(Comparison::Equal) | Operation::In if is_id => Accepted::Fully,
         _ => Accepted::No,
     }
+}
+
+/// How much a collection's scan gives, if each row has some text.
+fn estimate(scan: &Scan, rows: u64, dimension: Option<u64>) -> Estimate {
+    let vectors = scan.columns.iter().any(|(name, _)| name == "embedding");
+    let vector_bytes = if vectors { dimension.unwrap_or(0) as f64 * 4.0 } else { 0.0 };
+    Estimate { rows: rows as f64, pages: (rows as f64 * (512.0 + vector_bytes) / 8192.0).ceil() }
 }
 
 /// What a scan reads, in words.
@@ -216,15 +225,15 @@ fn query(scan: &Scan) -> String {
 
 impl Source for Directory {
     fn tables(&self, wants: &dyn Fn(&str) -> bool) -> Result<Vec<Table>, Error> {
-        let connection = self.connect()?;
-        if !catalog::has_database(&connection, &self.tenant, &self.database)? {
+        let store = self.store()?;
+        if !catalog::has_database(&store, &self.tenant, &self.database)? {
             return Err(Error::NoSchema {
                 schema: self.database.clone(),
                 place: format!("tenant \"{}\"", self.tenant),
             });
         }
         let mut tables: Vec<Table> = self
-            .collections(&connection)?
+            .collections(&store)?
             .iter()
             .map(|found| collection_table(&found.name, &found.id, &found.distance, found.dimension))
             .collect();
@@ -233,21 +242,16 @@ impl Source for Directory {
         Ok(tables)
     }
 
-    fn estimate(&self, scan: &Scan) -> Result<Estimate, Error> {
-        let connection = self.connect()?;
+    fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error> {
+        let store = self.store()?;
+        let accepted = filters.iter().map(|filter| accepted(scan, filter)).collect();
         if scan.table == CATALOG {
-            return Ok(Estimate { rows: self.collections(&connection)?.len() as f64, pages: 1.0 });
+            let rows = self.collections(&store)?.len() as f64;
+            return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });
         }
-        let collection = self.collection(&connection, &scan.table)?;
-        let rows = catalog::count(&connection, &collection)? as f64;
-        let vectors = scan.columns.iter().any(|(name, _)| name == "embedding");
-        let vector_bytes = if vectors { collection.dimension.unwrap_or(0) as f64 * 4.0 } else { 0.0 };
-        // Some text for each row.
-        Ok(Estimate { rows, pages: (rows * (512.0 + vector_bytes) / 8192.0).ceil() })
-    }
-
-    fn accepts(&self, scan: &Scan, filter: &Filter) -> Result<Accepted, Error> {
-        Ok(accepts(scan, filter))
+        let collection = self.collection(&store, &scan.table)?;
+        let rows = catalog::count(&store, &collection)?;
+        Ok(Plan { accepted, estimate: estimate(scan, rows, collection.dimension) })
     }
 
     fn query(&self, scan: &Scan) -> Result<String, Error> {
@@ -255,11 +259,11 @@ impl Source for Directory {
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
-        let connection = self.connect()?;
+        let store = self.store()?;
         if scan.table == CATALOG {
             let mut listed = Vec::new();
-            for collection in self.collections(&connection)? {
-                let rows = catalog::count(&connection, &collection)?;
+            for collection in self.collections(&store)? {
+                let rows = catalog::count(&store, &collection)?;
                 listed.push(Listed {
                     name: collection.name,
                     id: collection.id,
@@ -271,22 +275,16 @@ impl Source for Directory {
             }
             return Ok(Box::new(CatalogRows::new(listed, scan, &self.place())?));
         }
-        let collection = self.collection(&connection, &scan.table)?;
+        let collection = self.collection(&store, &scan.table)?;
         let fields = scan.columns.iter().map(|(name, of)| field(&scan.table, &self.place(), name, *of));
         let wanted = Wanted {
             fields: fields.collect::<Result<_, _>>()?,
-            operands: scan.operands.clone(),
             limit: scan.limit,
             on_error: scan.on_error,
+            on_damage: self.on_damage,
+            invalid_text: self.invalid_text,
         };
-        let rows = CollectionRows::open(
-            Rc::new(connection),
-            self.path.clone(),
-            collection,
-            wanted,
-            self.host.interrupted,
-        )?;
-        Ok(Box::new(rows))
+        Ok(Box::new(CollectionRows::open(store, collection, wanted, &scan.operands)?))
     }
 }
 
@@ -370,22 +368,4 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     let bytes: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
     bytes.try_into().ok()
-}
-
-/// What SQLite says, as an error of a table.
-fn read_error(table: &str, error: &rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => Error::Interrupted,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged {
-            what: "Chroma database",
-            path: "chroma.sqlite3".to_owned(),
-            detail: error.to_string(),
-        },
-        _ => Error::Read { table: table.to_owned(), detail: error.to_string() },
-    }
-}
-
-/// Whether a directory looks like one of Chroma's.
-pub fn is_directory(path: &Path) -> bool {
-    path.join("chroma.sqlite3").is_file()
 }

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, Statement};
+use rusqlite::{OptionalExtension, Row, Statement};
 
 use super::catalog::Collection;
 use super::damage::IndexDamage;
 use super::hnsw::{self, Index};
+use super::store::Store;
 use crate::error::Error;
 
 /// Where a vector is.
@@ -95,16 +96,16 @@ impl Entry {
 
 /// What the database knows of rows, of which a damaged index tells nothing.
 struct LiveRows<'a> {
+    store: &'a Store,
     statement: Statement<'a>,
     segment: &'a str,
 }
 
 impl<'a> LiveRows<'a> {
-    fn new(connection: &'a Connection, collection: &'a Collection) -> Result<Self, Error> {
+    fn new(store: &'a Store, collection: &'a Collection) -> Result<Self, Error> {
         let select = "SELECT seq_id, created_at FROM embeddings WHERE segment_id = ?1 AND embedding_id = ?2";
-        let statement =
-            connection.prepare(select).map_err(|error| super::read_error("embeddings", &error))?;
-        Ok(Self { statement, segment: collection.metadata_segment.as_deref().unwrap_or_default() })
+        let statement = store.connection().prepare(select).map_err(|error| store.failed(&error))?;
+        Ok(Self { store, statement, segment: collection.metadata_segment.as_deref().unwrap_or_default() })
     }
 
     /// Whether a write may have made its row what it is. A row knows the last write that concerned it, so a later one
@@ -113,36 +114,30 @@ impl<'a> LiveRows<'a> {
         let known =
             |row: &Row<'_>| Ok((sequence(row.get_ref(0)?)?, row.get::<_, String>(1).unwrap_or_default()));
         let row = self.statement.query_row((self.segment, &*entry.id), known).optional();
-        let row = row.map_err(|error| super::read_error("embeddings", &error))?;
+        let row = row.map_err(|error| self.store.failed(&error))?;
         let made_before = |made: &str| entry.write == Some(Write::Add) && made < &*entry.time;
         Ok(row.is_some_and(|(last, made)| last >= entry.number && !made_before(&made)))
     }
 }
 
 impl Vectors {
-    /// Finds the vectors of a collection whose directory is `directory`.
-    pub(crate) fn find(
-        connection: &Connection,
-        directory: &std::path::Path,
-        collection: &Collection,
-        interrupted: fn() -> bool,
-    ) -> Result<Self, Error> {
+    /// Finds the vectors of a collection.
+    pub(crate) fn find(store: &Store, collection: &Collection) -> Result<Self, Error> {
         let mut vectors = Self { places: HashMap::new(), index: None, damage: None };
-        let read = |error| super::read_error("embeddings_queue", &error);
-        if queue_is_complete(connection).map_err(read)? {
-            vectors.replay(connection, collection, 0, interrupted)?;
+        let read = |error| store.failed(&error);
+        if queue_is_complete(store).map_err(read)? {
+            vectors.replay(store, collection, 0)?;
         } else {
             let segment = collection.vector_segment.as_deref().unwrap_or_default();
-            let mut last = last_in_index(connection, segment).map_err(read)?;
+            let mut last = last_in_index(store, segment).map_err(read)?;
             if !segment.is_empty() {
-                let folder = directory.join(segment);
-                let from_index =
-                    vectors.read_index(folder, segment, collection, last.is_some(), interrupted)?;
+                let folder = store.directory.join(segment);
+                let from_index = vectors.read_index(store, folder, segment, collection, last.is_some())?;
                 last = last.or(from_index);
             }
-            vectors.replay(connection, collection, last.unwrap_or(0), interrupted)?;
+            vectors.replay(store, collection, last.unwrap_or(0))?;
         }
-        vectors.fill(connection, collection, interrupted)?;
+        vectors.fill(store, collection)?;
         Ok(vectors)
     }
 
@@ -150,11 +145,11 @@ impl Vectors {
     /// says that there is one.
     fn read_index(
         &mut self,
+        store: &Store,
         folder: PathBuf,
         segment: &str,
         collection: &Collection,
         written: bool,
-        interrupted: fn() -> bool,
     ) -> Result<Option<i64>, Error> {
         if !hnsw::is_written(&folder) && !written {
             return Ok(None);
@@ -165,7 +160,7 @@ impl Vectors {
         }
         let open = || {
             let index = Index::open(folder.clone(), segment, collection.dimension, collection.is_cosine())?;
-            let contents = index.contents(interrupted)?;
+            let contents = index.contents(store.interrupted)?;
             Ok((index, contents))
         };
         match open() {
@@ -185,15 +180,9 @@ impl Vectors {
     }
 
     /// Repeats the writes after number `after`, as Chroma would on its next start.
-    fn replay(
-        &mut self,
-        connection: &Connection,
-        collection: &Collection,
-        after: i64,
-        interrupted: fn() -> bool,
-    ) -> Result<(), Error> {
-        let mut rows = LiveRows::new(connection, collection)?;
-        for_each_write(connection, collection, after, interrupted, |entry| {
+    fn replay(&mut self, store: &Store, collection: &Collection, after: i64) -> Result<(), Error> {
+        let mut rows = LiveRows::new(store, collection)?;
+        for_each_write(store, collection, after, |entry| {
             match entry.write {
                 Some(Write::Delete) => drop(self.places.remove(&entry.id)),
                 Some(write) if entry.has_vector && write.sets(self.places.contains_key(&entry.id)) => {
@@ -209,15 +198,10 @@ impl Vectors {
     }
 
     /// Looks for the rows that have no vector so far, in all of the queue.
-    fn fill(
-        &mut self,
-        connection: &Connection,
-        collection: &Collection,
-        interrupted: fn() -> bool,
-    ) -> Result<(), Error> {
-        let mut rows = LiveRows::new(connection, collection)?;
+    fn fill(&mut self, store: &Store, collection: &Collection) -> Result<(), Error> {
+        let mut rows = LiveRows::new(store, collection)?;
         let mut found: HashMap<Rc<str>, i64> = HashMap::new();
-        for_each_write(connection, collection, 0, interrupted, |entry| {
+        for_each_write(store, collection, 0, |entry| {
             if self.places.contains_key(&entry.id) {
                 return Ok(());
             }
@@ -241,13 +225,13 @@ impl Vectors {
     /// Reads the vector of an id.
     pub(crate) fn read(
         &mut self,
-        connection: &Connection,
+        store: &Store,
         id: &str,
         dimension: Option<u64>,
         into: &mut Vec<f32>,
     ) -> Result<(), NoVector> {
         match self.places.get(id) {
-            Some(Place::Queue(number)) => from_queue(connection, *number, dimension, into),
+            Some(Place::Queue(number)) => from_queue(store, *number, dimension, into),
             Some(Place::Index(slot)) => match &mut self.index {
                 Some(index) => {
                     index.vector(*slot, into).map_err(|damage| NoVector::Lost(Some(Rc::new(damage))))
@@ -266,30 +250,31 @@ impl Vectors {
 
 /// Whether no write was ever taken from the queue. Chroma 0.4 never does; a queue that a later Chroma found complete
 /// may have remained so.
-fn queue_is_complete(connection: &Connection) -> rusqlite::Result<bool> {
-    if !super::catalog::has_table(connection, "embeddings_queue_config")? {
+fn queue_is_complete(store: &Store) -> rusqlite::Result<bool> {
+    if !store.has_table("embeddings_queue_config")? {
         return Ok(true);
     }
     let (first, last): (Option<i64>, Option<i64>) =
-        connection.query_row("SELECT min(seq_id), max(seq_id) FROM embeddings_queue", (), |row| {
+        store.connection().query_row("SELECT min(seq_id), max(seq_id) FROM embeddings_queue", (), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     let Some(last) = last.filter(|_| first == Some(1)) else { return Ok(false) };
-    let mut known = connection.prepare("SELECT seq_id FROM max_seq_id")?;
+    let mut known = store.connection().prepare("SELECT seq_id FROM max_seq_id")?;
     let mut rows = known.query(())?;
     while let Some(row) = rows.next()? {
         if sequence(row.get_ref(0)?)? > last {
             return Ok(false); // it began anew
         }
     }
-    let count: i64 = connection.query_row("SELECT count(*) FROM embeddings_queue", (), |row| row.get(0))?;
+    let count: i64 =
+        store.connection().query_row("SELECT count(*) FROM embeddings_queue", (), |row| row.get(0))?;
     Ok(count == last)
 }
 
 /// The last write that the index of a segment has, if it has been written.
-fn last_in_index(connection: &Connection, segment: &str) -> rusqlite::Result<Option<i64>> {
+fn last_in_index(store: &Store, segment: &str) -> rusqlite::Result<Option<i64>> {
     let select = "SELECT seq_id FROM max_seq_id WHERE segment_id = ?1";
-    connection.query_row(select, [segment], |row| sequence(row.get_ref(0)?)).optional()
+    store.connection().query_row(select, [segment], |row| sequence(row.get_ref(0)?)).optional()
 }
 
 /// The number of a write: an integer since Chroma 1.0, eight bytes before. A directory may have both.
@@ -304,19 +289,18 @@ fn sequence(value: ValueRef<'_>) -> rusqlite::Result<i64> {
 }
 
 fn for_each_write(
-    connection: &Connection,
+    store: &Store,
     collection: &Collection,
     after: i64,
-    interrupted: fn() -> bool,
     mut act: impl FnMut(Entry) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let read = |error| super::read_error("embeddings_queue", &error);
-    let mut statement = connection.prepare(QUEUE).map_err(read)?;
+    let read = |error| store.failed(&error);
+    let mut statement = store.connection().prepare(QUEUE).map_err(read)?;
     let mut rows = statement.query((&collection.id, after)).map_err(read)?;
     let mut seen: u32 = 0;
     while let Some(row) = rows.next().map_err(read)? {
         seen = seen.wrapping_add(1);
-        if seen.is_multiple_of(1 << 10) && interrupted() {
+        if seen.is_multiple_of(1 << 10) && (store.interrupted)() {
             return Err(Error::Interrupted);
         }
         act(Entry::of(row).map_err(read)?)?;
@@ -326,13 +310,14 @@ fn for_each_write(
 
 /// Reads the vector of a write.
 fn from_queue(
-    connection: &Connection,
+    store: &Store,
     number: i64,
     dimension: Option<u64>,
     into: &mut Vec<f32>,
 ) -> Result<(), NoVector> {
-    let fatal = |error| NoVector::Fatal(super::read_error("embeddings_queue", &error));
-    let mut statement = connection
+    let fatal = |error| NoVector::Fatal(store.failed(&error));
+    let mut statement = store
+        .connection()
         .prepare_cached("SELECT vector, encoding FROM embeddings_queue WHERE seq_id = ?1")
         .map_err(fatal)?;
     let mut rows = statement.query([number]).map_err(fatal)?;

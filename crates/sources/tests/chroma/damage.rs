@@ -190,8 +190,9 @@ fn no_damage_to_an_index_of_0_4_costs_a_vector() {
 fn a_vector_that_is_gone_is_an_error_where_that_is_asked_for() {
     let copied = Copied::of("1.5.9");
     fs::remove_dir_all(&copied.index).expect("it is there");
-    let strict = Scan { on_error: OnError::Error, ..scan("segments", &COLUMNS) };
-    let error = read(&directory(copied.path()), &strict).unwrap_err();
+    let mut source = directory(copied.path());
+    source.on_damage = OnError::Error;
+    let error = read(&source, &scan("segments", &COLUMNS)).unwrap_err();
     assert!(matches!(error, Error::NoVector { .. }), "{error}");
 }
 

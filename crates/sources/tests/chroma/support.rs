@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use vector_embed_sources::chroma::Directory;
+use vector_embed_sources::sqlite::{Copies, InvalidText};
 use vector_embed_sources::{Error, Filter, Host, OnError, Operand, Rows, Scan, Source, Type, Value, Zone};
 
 pub(crate) const VERSIONS: [&str; 4] = ["0.4.24", "0.5.23", "0.6.3", "1.5.9"];
@@ -108,7 +109,13 @@ impl Zone for Utc {
 }
 
 pub(crate) fn host() -> Host {
-    Host { interrupted: || false, temporary: std::env::temp_dir(), temporary_bytes: None, zone: Rc::new(Utc) }
+    Host {
+        interrupted: || false,
+        temporary: std::env::temp_dir().join("vector_embed"),
+        temporary_bytes: None,
+        copies: Copies::default(),
+        zone: Rc::new(Utc),
+    }
 }
 
 pub(crate) fn directory(path: &Path) -> Directory {
@@ -116,7 +123,14 @@ pub(crate) fn directory(path: &Path) -> Directory {
 }
 
 pub(crate) fn directory_of(path: &Path, tenant: &str, database: &str) -> Directory {
-    Directory::new(path.to_owned(), tenant.to_owned(), database.to_owned(), host())
+    Directory {
+        path: path.to_owned(),
+        tenant: tenant.to_owned(),
+        database: database.to_owned(),
+        invalid_text: InvalidText::Strip,
+        on_damage: OnError::Null,
+        host: host(),
+    }
 }
 
 pub(crate) fn scan(table: &str, columns: &[(&str, Type)]) -> Scan {
@@ -190,6 +204,7 @@ pub(crate) fn ids(rows: &mut dyn Rows) -> Vec<String> {
 pub(crate) fn explain(error: &Error) -> String {
     match error {
         Error::NoVector { damage: Some(damage), .. } => format!("{error}: {damage}"),
+        Error::Open { detail, .. } => format!("{error}: {detail}"),
         other => other.to_string(),
     }
 }
