@@ -50,6 +50,12 @@ pub enum Error {
     /// The vector of a row is gone, with the damage that explains it, if one is known.
     #[error("vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
     NoVector { collection: String, id: String, damage: Option<Rc<IndexDamage>> },
+    /// A server gave no answer that can be used.
+    #[error("could not get an answer of the server at {address}")]
+    Server { address: String, detail: String },
+    /// A server refused a request.
+    #[error("the server at {address} refused a request")]
+    Refused { address: String, status: u16, detail: String },
     /// Chroma writes the files that are read.
     #[error("index of collection \"{collection}\" is being written")]
     IndexChanging { collection: String },

@@ -7,6 +7,7 @@
 pub mod chroma;
 mod error;
 mod host;
+pub mod http;
 mod losses;
 mod scan;
 pub mod sqlite;
@@ -16,7 +17,7 @@ mod time;
 mod value;
 
 pub use error::{BadValue, Error, Problem};
-pub use host::{Host, Zone};
+pub use host::{Host, Interest, Zone};
 pub use losses::Losses;
 pub use scan::{
     Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,

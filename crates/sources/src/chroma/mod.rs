@@ -33,9 +33,6 @@ use store::Store;
 /// The table that lists the collections.
 const CATALOG: &str = "collections";
 
-/// PostgreSQL's longest name.
-const MAX_NAME_BYTES: usize = 63;
-
 /// A column of a collection's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
@@ -105,63 +102,37 @@ fn position<'a>(mut all: impl Iterator<Item = (&'a str, &'a str)>, table: &str) 
     all.position(|(name, id)| table_name(name, id) == table || name == table)
 }
 
-/// The name of a collection's table: the collection's, unless that is taken by the catalog or too long. Then the
-/// beginning of its id makes it another.
+/// The name of a collection's table: the collection's, unless that is the catalog's. Then the beginning of its id makes
+/// it another.
 fn table_name(name: &str, id: &str) -> String {
-    if name != CATALOG && name.len() <= MAX_NAME_BYTES {
-        return name.to_owned();
-    }
-    let id: String = id.chars().take(8).collect();
-    let mut end = name.len().min(MAX_NAME_BYTES - 1 - id.len());
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_{id}", &name[..end])
+    if name == CATALOG { format!("{name}_{}", &id[..id.floor_char_boundary(8)]) } else { name.to_owned() }
 }
 
-fn collection_table(name: &str, id: &str, distance: &str, dimension: Option<u64>) -> Table {
-    let dimensions =
-        dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
-    let column = |name: &str, of, comment: Option<&str>| Column {
-        name: name.to_owned(),
-        of,
-        not_null: name == "id",
-        comment: comment.map(str::to_owned),
-    };
-    let operator = match distance {
-        "cosine" => "<=>",
-        "ip" => "<#>",
-        _ => "<->",
-    };
+fn collection_table(name: &str, id: &str, dimension: Option<u64>, database: &str) -> Table {
+    let dimensions = dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
+    let types = [Type::Text, Type::Text, Type::Jsonb, Type::Text, Type::Vector(dimensions)];
+    let columns = COLUMNS.iter().zip(types);
     Table {
         name: table_name(name, id),
         kind: Kind::Table,
-        columns: vec![
-            column("id", Type::Text, None),
-            column("document", Type::Text, None),
-            column("metadata", Type::Jsonb, None),
-            column("uri", Type::Text, None),
-            column(
-                "embedding",
-                Type::Vector(dimensions),
-                Some(&format!("compared by Chroma with distance {distance}, as by operator {operator}")),
-            ),
-        ],
-        options: Vec::new(),
-        comment: Some(format!("Chroma collection \"{name}\"")),
+        columns: columns.map(|(name, of)| column(name, of, *name == "id")).collect(),
+        options: vec![("database", database.to_owned())],
+        comment: None,
     }
 }
 
-fn catalog_table() -> Table {
-    let column =
-        |(name, of): (&str, Type)| Column { name: name.to_owned(), of, not_null: false, comment: None };
+fn catalog_table(database: &str) -> Table {
     Table {
         name: CATALOG.to_owned(),
         kind: Kind::Catalog,
-        columns: CATALOG_COLUMNS.map(column).to_vec(),
-        options: Vec::new(),
-        comment: Some("Chroma collections of this database".to_owned()),
+        columns: CATALOG_COLUMNS.map(|(name, of)| column(name, of, false)).to_vec(),
+        options: vec![("database", database.to_owned())],
+        comment: None,
     }
+}
+
+fn column(name: &str, of: Type, not_null: bool) -> Column {
+    Column { name: name.to_owned(), of, not_null, comment: None }
 }
 
 const CATALOG_COLUMNS: [(&str, Type); 6] = [
@@ -235,9 +206,9 @@ impl Source for Directory {
         let mut tables: Vec<Table> = self
             .collections(&store)?
             .iter()
-            .map(|found| collection_table(&found.name, &found.id, &found.distance, found.dimension))
+            .map(|found| collection_table(&found.name, &found.id, found.dimension, &self.database))
             .collect();
-        tables.push(catalog_table());
+        tables.push(catalog_table(&self.database));
         tables.retain(|table| wants(&table.name));
         Ok(tables)
     }

@@ -111,6 +111,7 @@ impl Zone for Utc {
 pub(crate) fn host() -> Host {
     Host {
         interrupted: || false,
+        wait: |_, _| std::thread::sleep(std::time::Duration::from_millis(1)),
         temporary: std::env::temp_dir().join("vector_embed"),
         temporary_bytes: None,
         copies: Copies::default(),
