@@ -125,9 +125,7 @@ impl Error {
             | Self::Column { .. }
             | Self::Table { .. }
             | Self::ForeignOption { .. }
-            | Self::Source(_) => {
-                self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
-            }
+            | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,

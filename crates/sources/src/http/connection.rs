@@ -29,7 +29,13 @@ impl Connection {
         let mut fault = Fault::Passing("The server's name has no address".to_owned());
         for place in places {
             match connected(place, host, deadline) {
-                Ok(stream) => return if address.is_secure() { secure(stream, address) } else { Ok(Self::Plain(stream)) },
+                Ok(stream) => {
+                    return if address.is_secure() {
+                        secure(stream, address)
+                    } else {
+                        Ok(Self::Plain(stream))
+                    };
+                }
                 Err(Fault::Interrupted) => return Err(Fault::Interrupted),
                 Err(other) => fault = other,
             }
@@ -80,7 +86,12 @@ impl Connection {
     }
 
     /// Receives some bytes; 0 at the end.
-    pub(super) fn receive(&mut self, into: &mut [u8], host: &Host, deadline: Instant) -> Result<usize, Fault> {
+    pub(super) fn receive(
+        &mut self,
+        into: &mut [u8],
+        host: &Host,
+        deadline: Instant,
+    ) -> Result<usize, Fault> {
         loop {
             let read = match self {
                 Self::Plain(stream) => stream.read(into),
@@ -139,7 +150,8 @@ fn connected(place: SocketAddr, host: &Host, deadline: Instant) -> Result<TcpStr
 }
 
 fn secure(stream: TcpStream, address: &Address) -> Result<Connection, Fault> {
-    let failed = |error: &dyn std::fmt::Display| Fault::Final(format!("Encryption cannot be set up: {error}."));
+    let failed =
+        |error: &dyn std::fmt::Display| Fault::Final(format!("Encryption cannot be set up: {error}."));
     let mut roots = RootCertStore::empty();
     // Those that this machine trusts, as far as they can be read.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -48,7 +48,8 @@ pub(super) fn request(options: &Options, method: &str, path: &str, body: Option<
     }
     match body {
         Some(body) => {
-            request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            request +=
+                &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }
         None => request += "\r\n",
     }
@@ -122,7 +123,9 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         _ if status == 204 || status == 304 || status < 200 => Length::Known(0),
         (Some(encoding), _) if encoding == "chunked" => Length::Chunked,
         (Some(_), _) => return Err(malformed("its transfer encoding is unknown")),
-        (None, Some(bytes)) => Length::Known(bytes.parse().map_err(|_| malformed("its length is no number"))?),
+        (None, Some(bytes)) => {
+            Length::Known(bytes.parse().map_err(|_| malformed("its length is no number"))?)
+        }
         (None, None) => Length::ToTheEnd,
     };
     if value("content-encoding").is_some_and(|encoding| encoding != "identity") {

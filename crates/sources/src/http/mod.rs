@@ -7,9 +7,12 @@ mod message;
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
 pub use address::Address;
+pub(crate) use address::segment;
 
 use crate::error::Error;
 use crate::host::Host;
@@ -31,6 +34,11 @@ pub struct Options {
     pub credentials: Vec<(String, String)>,
     /// How long an answer may take.
     pub timeout: Duration,
+}
+
+/// Bytes as header `Authorization` has them.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 /// Why a request has no answer. Tells nothing of what authenticates.
@@ -71,10 +79,16 @@ impl Client {
         self.json("POST", path, Some(body.to_string()))
     }
 
-    fn json<T: DeserializeOwned>(&mut self, method: &str, path: &str, body: Option<String>) -> Result<T, Error> {
+    fn json<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<T, Error> {
         let answer = self.request(method, path, body.as_deref())?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|error| self.failed(format!("The answer to {method} {path} is not what was expected: {error}.")))
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            self.failed(format!("The answer to {method} {path} is not what was expected: {error}."))
+        })
     }
 
     fn request(&mut self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Error> {
