@@ -26,3 +26,10 @@ CREATE FOREIGN DATA WRAPPER vector_embed_chroma
     HANDLER vector_embed.chroma_handler VALIDATOR vector_embed.chroma_validator;
 COMMENT ON FOREIGN DATA WRAPPER vector_embed_chroma IS
     'collections of a Chroma directory or server, to be read';
+
+CREATE FUNCTION vector_embed.sqlite_check(
+    server text, OUT table_name text, OUT rowid bigint, OUT column_name text, OUT value text, OUT problem text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sqlite_check_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000 ROWS 100;
+COMMENT ON FUNCTION vector_embed.sqlite_check(text) IS
+    'every value of the SQLite file behind a server that does not fit the type its column is imported as, and what of the file cannot be read';

@@ -137,7 +137,7 @@ pub(super) fn tell(error: &SourceError) -> Told {
         }
         SourceError::Value(bad) => {
             let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, message)
-                .detail(format!("The value at {} is {}: {}.", bad.row, bad.value, bad.problem));
+                .detail(format!("The value at {} is {}, which {}.", bad.row, bad.value, bad.problem));
             told.hint(match bad.problem {
                 Problem::Nul | Problem::Encoding => {
                     "Option \"invalid_text\" tells what becomes of such text: error, strip or hex."

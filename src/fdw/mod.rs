@@ -2,6 +2,7 @@
 //!
 //! One set of callbacks serves all kinds of store. Which kind a foreign table is of, its wrapper's handler tells.
 
+mod check;
 mod columns;
 mod filter;
 mod host;

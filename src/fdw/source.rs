@@ -65,27 +65,52 @@ unsafe fn open(server: pg_sys::Oid, more: Options, user: pg_sys::Oid) -> Result<
         let options = Options::from_list((*found).options).and(more);
         (Store::of((*found).fdwid)?, mapping(server, user), options)
     };
-    let host = host(options.zone()?);
-    let path = || options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing));
     let source: Box<dyn Source> = match store {
-        Store::Sqlite => Box::new(Sqlite { path: path()?, invalid_text: options.invalid_text()?, host }),
-        Store::Chroma => {
-            let tenant = options.get(TENANT).unwrap_or("default_tenant").to_owned();
-            let database = options.get(DATABASE).unwrap_or("default_database").to_owned();
-            let (invalid_text, on_damage) = (options.invalid_text()?, options.on_damage());
-            match options.url()? {
-                None => {
-                    Box::new(Directory { path: path()?, tenant, database, invalid_text, on_damage, host })
-                }
-                Some(address) => {
-                    let credentials = mapped.credentials(options.get(TOKEN_HEADER));
-                    let options = http::Options { address, credentials, timeout: options.timeout()? };
-                    Box::new(Server { options, tenant, database, invalid_text, on_damage, host })
-                }
-            }
-        }
+        Store::Sqlite => Box::new(sqlite_by(&options)?),
+        Store::Chroma => chroma_by(&options, &mapped)?,
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
+}
+
+fn sqlite_by(options: &Options) -> Result<Sqlite, Error> {
+    let host = host(options.zone()?);
+    Ok(Sqlite { path: path(options)?, invalid_text: options.invalid_text()?, host })
+}
+
+/// A directory or a server that runs, by the options of whoever asks it.
+fn chroma_by(options: &Options, mapped: &Options) -> Result<Box<dyn Source>, Error> {
+    let tenant = options.get(TENANT).unwrap_or("default_tenant").to_owned();
+    let database = options.get(DATABASE).unwrap_or("default_database").to_owned();
+    let (invalid_text, on_damage) = (options.invalid_text()?, options.on_damage());
+    let host = host(options.zone()?);
+    Ok(match options.url()? {
+        None => Box::new(Directory { path: path(options)?, tenant, database, invalid_text, on_damage, host }),
+        Some(address) => {
+            let credentials = mapped.credentials(options.get(TOKEN_HEADER));
+            let options = http::Options { address, credentials, timeout: options.timeout()? };
+            Box::new(Server { options, tenant, database, invalid_text, on_damage, host })
+        }
+    })
+}
+
+fn path(options: &Options) -> Result<PathBuf, Error> {
+    options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))
+}
+
+/// The database file of a server.
+///
+/// # Safety
+///
+/// The server must exist.
+pub(super) unsafe fn sqlite(server: pg_sys::Oid) -> Result<Sqlite, Error> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let server = pg_sys::GetForeignServer(server);
+        match Store::of((*server).fdwid)? {
+            Store::Sqlite => sqlite_by(&Options::from_list((*server).options)),
+            Store::Chroma => Err(Error::NoSqlite(from_server(CStr::from_ptr((*server).servername)))),
+        }
+    }
 }
 
 /// The options of a user's mapping, or of that of all users; none if there is neither.
