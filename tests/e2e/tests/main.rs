@@ -21,6 +21,7 @@ mod replication;
 mod restore;
 mod rules;
 mod rust_client;
+mod sqlite;
 mod standby;
 mod starting;
 mod stopping;
