@@ -68,6 +68,7 @@ impl Bare {
 
     /// Token ids of a text, special tokens included.
     pub(crate) fn tokenize(&self, text: &str) -> Result<Box<[u32]>> {
-        Ok(self.model.tokenizer.tokenize(text, Purpose::Document)?.ids)
+        let tokenizer = &self.model.tokenizer;
+        Ok(tokenizer.tokenize(text, Purpose::Document, tokenizer.limit(None))?.ids)
     }
 }

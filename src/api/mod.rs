@@ -4,3 +4,4 @@ mod embed;
 mod status;
 mod trigger;
 mod vectors;
+mod verify;

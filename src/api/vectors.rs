@@ -23,7 +23,7 @@ pub(super) fn embed(
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<(), Error> {
     let Wanted { model, purpose, expected_hash } = *wanted;
-    let options = EmbedOptions { model, purpose, overlong: overlong(), expected_hash };
+    let options = EmbedOptions { model, purpose, overlong: overlong(), max_tokens: None, expected_hash };
     if client::embed(&options, texts, sink)? > 0 {
         warning::truncated(model);
     }

@@ -35,6 +35,8 @@ pub(crate) struct EmbedOptions<'a> {
     pub(crate) purpose: Purpose,
     /// What to do with texts over its limit.
     pub(crate) overlong: Overlong,
+    /// Another limit than the model's own, in tokens; see [`vector_embed_protocol::EmbedRequest::max_tokens`].
+    pub(crate) max_tokens: Option<u32>,
     /// The hash that it must have, as in `vector_embed.models`: a model of another hash is error 55000.
     pub(crate) expected_hash: Option<&'a str>,
 }

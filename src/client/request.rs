@@ -21,17 +21,26 @@ const WINDOW: usize = 2;
 /// What is asked of the texts.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Embed { model: String, purpose: Purpose, overlong: Overlong, expected_hash: Option<String> },
-    TokenCount { model: String },
+    Embed {
+        model: String,
+        purpose: Purpose,
+        overlong: Overlong,
+        max_tokens: Option<u32>,
+        expected_hash: Option<String>,
+    },
+    TokenCount {
+        model: String,
+    },
 }
 
 impl From<&EmbedOptions<'_>> for Ask {
     fn from(options: &EmbedOptions<'_>) -> Self {
-        let EmbedOptions { model, purpose, overlong, expected_hash } = *options;
+        let EmbedOptions { model, purpose, overlong, max_tokens, expected_hash } = *options;
         Self::Embed {
             model: model.to_owned(),
             purpose,
             overlong,
+            max_tokens,
             expected_hash: expected_hash.map(str::to_owned),
         }
     }
@@ -195,12 +204,13 @@ fn unexpected(what: &str) -> Interrupted {
 fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl AsRef<str>]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
-        Ask::Embed { model, purpose, overlong, expected_hash } => {
+        Ask::Embed { model, purpose, overlong, max_tokens, expected_hash } => {
             let request = EmbedRequest {
                 id,
                 isolated,
                 purpose: *purpose,
                 overlong: *overlong,
+                max_tokens: *max_tokens,
                 model,
                 expected_hash: expected_hash.as_deref(),
                 texts: Texts::default(),

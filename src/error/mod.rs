@@ -54,6 +54,8 @@ pub(crate) enum Error {
     TriggerComment(String),
     #[error("no column to embed is named")]
     NoColumns,
+    #[error("sample must be between 1 and {most}")]
+    Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
@@ -116,7 +118,9 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::Timing(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoColumns | Self::Timing(_) | Self::Sample { .. } => {
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
+            }
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

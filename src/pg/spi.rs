@@ -3,9 +3,9 @@
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
-use pgrx::pg_sys;
+use pgrx::{FromDatum, pg_sys};
 
-use super::text::to_server;
+use super::text::{Text, to_server};
 use super::unguarded;
 use crate::error::Error;
 
@@ -76,6 +76,38 @@ pub(crate) fn numbers(sql: &str, count: usize) -> Result<Vec<i64>, Error> {
             pg_sys::SPI_getbinval(row, (*table).tupdesc, place as i32, &mut is_null).value() as i64
         };
         Ok((1..=count).map(number).collect())
+    }
+}
+
+/// A row's text and the vector that is stored with it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) text: String,
+    pub(crate) vector: Vec<f32>,
+}
+
+/// Executes a query that gives texts and `float4[]`, neither of them NULL.
+pub(crate) fn stored(sql: &str) -> Result<Vec<Stored>, Error> {
+    let _connection = Connection::open()?;
+    run(sql)?;
+    // SAFETY: the query gave a table, whose descriptor and rows live until the connection ends.
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() {
+            return Err(Error::Internal("a query gave no table"));
+        }
+        let value = |row, place| {
+            let mut is_null = false;
+            pg_sys::SPI_getbinval(row, (*table).tupdesc, place, &mut is_null)
+        };
+        let rows = std::slice::from_raw_parts((*table).vals, pg_sys::SPI_processed as usize);
+        let row = |row: &pg_sys::HeapTuple| {
+            let text = Text::from_datum(value(*row, 1))?.as_str().to_owned();
+            let vector = Vec::<Option<f32>>::from_datum(value(*row, 2), false).unwrap_or_default();
+            // pgvector lets no NaN in; NULL can be in arrays only.
+            Ok(Stored { text, vector: vector.into_iter().map(Option::unwrap_or_default).collect() })
+        };
+        rows.iter().map(row).collect()
     }
 }
 

@@ -69,8 +69,11 @@ pub struct EmbedRequest<'a> {
     pub isolated: bool,
     /// Which prompt to use.
     pub purpose: Purpose,
-    /// What to do with texts over the model's limit.
+    /// What to do with texts over the limit.
     pub overlong: Overlong,
+    /// Another limit than the model's own, in tokens, special tokens and prompt included: what vectors look like that
+    /// were made with it. The engine goes as far as the model has positions.
+    pub max_tokens: Option<u32>,
     /// The model's name.
     pub model: &'a str,
     /// The hash that the model must have, see [`crate::ModelInfo::hash`]; with another one the request fails with
@@ -142,6 +145,7 @@ impl<'a> Request<'a> {
                         return Err(Malformed::Unknown { what: "overlong rule", value: value.into() });
                     }
                 };
+                let max_tokens = Some(r.u32("limit in tokens")?).filter(|limit| *limit > 0);
                 let model = r.string(MAX_MODEL_NAME_BYTES, "model name")?;
                 let expected_hash = match r.string(HASH_DIGITS, "expected hash")? {
                     "" => None,
@@ -154,6 +158,7 @@ impl<'a> Request<'a> {
                     isolated,
                     purpose,
                     overlong,
+                    max_tokens,
                     model,
                     expected_hash,
                     texts,
@@ -212,6 +217,7 @@ pub fn append_embed(out: &mut Vec<u8>, embed: &EmbedRequest<'_>, texts: &[impl A
             Overlong::Truncate => 0,
             Overlong::Refuse => 1,
         });
+        put_u32(out, embed.max_tokens.unwrap_or_default());
         put_string(out, embed.model);
         put_string(out, embed.expected_hash.unwrap_or_default());
         put_texts(out, texts);

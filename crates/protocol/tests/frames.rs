@@ -28,11 +28,13 @@ proptest! {
     #[test]
     fn embed_requests_survive_the_wire(
         id: u32, isolated: bool, purpose in any_purpose(), overlong in any_overlong(),
-        model in "[a-zA-Z0-9._-]{0,63}", hash in prop::option::of("[0-9a-f]{64}"),
+        max_tokens in prop::option::of(1u32..), model in "[a-zA-Z0-9._-]{0,63}", hash in prop::option::of("[0-9a-f]{64}"),
         texts in prop::collection::vec(any::<String>(), 0..40),
     ) {
         let (expected_hash, nothing) = (hash.as_deref(), Texts::default());
-        let sent = EmbedRequest { id, isolated, purpose, overlong, model: &model, expected_hash, texts: nothing };
+        let sent = EmbedRequest {
+            id, isolated, purpose, overlong, max_tokens, model: &model, expected_hash, texts: nothing,
+        };
         let mut bytes = Vec::new();
         append_embed(&mut bytes, &sent, &texts);
         let (kind, payload) = frame(&bytes);
@@ -136,6 +138,7 @@ fn an_expected_hash_that_is_none_is_refused() {
             isolated: false,
             purpose: Purpose::Query,
             overlong: Overlong::Refuse,
+            max_tokens: None,
             model: "m",
             expected_hash: Some(&hash),
             texts: Texts::default(),

@@ -205,6 +205,7 @@ impl Group {
             model: &self.model,
             purpose: self.purpose,
             overlong: overlong(),
+            max_tokens: None,
             expected_hash: None,
         };
         let flight = Flight::start(&options, self.texts.clone());

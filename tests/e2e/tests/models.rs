@@ -188,6 +188,7 @@ fn a_client_that_names_a_hash_gets_vectors_of_that_model_only() {
             isolated,
             purpose: Purpose::Document,
             overlong: Overlong::Truncate,
+            max_tokens: None,
             model: golden::MODEL,
             expected_hash: Some(hash),
             texts: Texts::default(),

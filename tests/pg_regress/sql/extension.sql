@@ -18,10 +18,12 @@ WHERE c.relnamespace = 'vector_embed'::regnamespace AND a.attnum > 0 AND col_des
 SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = 'vector_embed'::regnamespace AND c.relkind IN ('v', 'r') AND obj_description(c.oid, 'pg_class') IS NULL;
 
+\a
 SELECT p.oid::regprocedure AS function, provolatile, proisstrict, proparallel, prosecdef
 FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'vector_embed'
 ORDER BY p.oid::regprocedure::text COLLATE "C";
+\a
 
 SELECT name, context, vartype, boot_val, min_val, max_val FROM pg_settings WHERE name LIKE 'vector\_embed.%'
 ORDER BY name COLLATE "C";

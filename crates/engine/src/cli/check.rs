@@ -49,7 +49,8 @@ fn quoted(prompt: &str) -> String {
 
 /// Tokens a second in batches of eight, the median of some runs; fails if a vector is not finite.
 fn speed(model: &LoadedModel) -> Result<f64, String> {
-    let tokens = model.tokenizer.tokenize(SAMPLE, Purpose::Document).map_err(explain)?;
+    let tokens =
+        model.tokenizer.tokenize(SAMPLE, Purpose::Document, model.tokenizer.limit(None)).map_err(explain)?;
     let mut vectors = Vec::new();
     let mut times = Vec::new();
     for _ in 0..9 {

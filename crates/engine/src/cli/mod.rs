@@ -163,7 +163,10 @@ fn embed(name: &str, places: &Places) -> Result<(), String> {
     let mut vector = Vec::new();
     for line in io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("could not read standard input: {error}"))?;
-        let tokens = model.tokenizer.tokenize(&line, Purpose::Document).map_err(explain)?;
+        let tokens = model
+            .tokenizer
+            .tokenize(&line, Purpose::Document, model.tokenizer.limit(None))
+            .map_err(explain)?;
         vector.clear();
         model.embed(std::iter::once(&*tokens.ids), &mut vector).map_err(explain)?;
         let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();

@@ -5,7 +5,7 @@ use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 use vector_embed_protocol::Purpose;
 
 use crate::error::{Error, ModelProblem};
-use crate::model::{ModelDir, ModelSettings};
+use crate::model::{ModelDir, ModelSettings, Weights};
 
 const FILE: &str = "tokenizer.json";
 
@@ -26,6 +26,8 @@ pub struct TextTokenizer {
     query_prompt: String,
     lower_case: bool,
     max_tokens: usize,
+    /// As many as the model has positions for.
+    most_tokens: usize,
     special_tokens: usize,
     pad: u32,
     /// Whether a text's tokens are those of its words one after the other, so that parts of it can be taken.
@@ -35,13 +37,13 @@ pub struct TextTokenizer {
 /// A text as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Token ids, at most the model's limit, special tokens included.
+    /// Token ids, at most the limit, special tokens included.
     pub ids: Box<[u32]>,
     truncated: bool,
 }
 
 impl Tokens {
-    /// Whether the text was cut to the model's limit.
+    /// Whether the text was cut to the limit.
     pub fn truncated(&self) -> bool {
         self.truncated
     }
@@ -69,6 +71,10 @@ impl TextTokenizer {
             query_prompt: settings.query_prompt.clone(),
             lower_case: settings.lower_case,
             max_tokens: settings.max_tokens,
+            most_tokens: match &settings.weights {
+                Weights::Bert(shape) => shape.positions,
+                Weights::Onnx(_) => settings.max_tokens,
+            },
             special_tokens,
             pad,
             by_words,
@@ -85,19 +91,25 @@ impl TextTokenizer {
         self.max_tokens
     }
 
+    /// The model's own limit, or as near to `other` as the model can.
+    pub fn limit(&self, other: Option<usize>) -> usize {
+        other.map_or(self.max_tokens, |other| other.clamp(self.special_tokens + 1, self.most_tokens))
+    }
+
     /// Size of the vocabulary, added tokens included.
     pub fn vocabulary(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Tokenizes one text behind the prompt for `purpose`. Of a long text only as much is tokenized as matters.
-    pub fn tokenize(&self, text: &str, purpose: Purpose) -> Result<Tokens, Error> {
+    /// Tokenizes one text behind the prompt for `purpose`, cut to `limit`, see [`Self::limit`]. Of a long text only as
+    /// much is tokenized as matters.
+    pub fn tokenize(&self, text: &str, purpose: Purpose, limit: usize) -> Result<Tokens, Error> {
         let prompt = match purpose {
             Purpose::Document => &self.document_prompt,
             Purpose::Query => &self.query_prompt,
         };
-        let mut encoding = self.encode_beginning(prompt, text)?;
-        let limit = self.max_tokens - self.special_tokens;
+        let mut encoding = self.encode_beginning(prompt, text, limit)?;
+        let limit = limit - self.special_tokens;
         let truncated = encoding.len() > limit;
         if truncated {
             encoding.truncate(limit, 0, TruncationDirection::Right);
@@ -118,12 +130,12 @@ impl TextTokenizer {
         Ok((self.encode(prompt, &text[start..end])?.len() + special_tokens, end))
     }
 
-    /// All tokens of the text, or at least those of a beginning that has more than the model takes.
-    fn encode_beginning(&self, prompt: &str, text: &str) -> Result<Encoding, Error> {
-        let mut bytes = self.max_tokens * BYTES_PER_TOKEN;
+    /// All tokens of the text, or at least those of a beginning that has more than `limit`.
+    fn encode_beginning(&self, prompt: &str, text: &str, limit: usize) -> Result<Encoding, Error> {
+        let mut bytes = limit * BYTES_PER_TOKEN;
         while self.by_words && bytes < text.len() {
             let beginning = self.encode(prompt, &text[..text.floor_char_boundary(bytes)])?;
-            if beginning.len() >= self.max_tokens + MARGIN {
+            if beginning.len() >= limit + MARGIN {
                 return Ok(beginning);
             }
             bytes *= 4;

@@ -259,8 +259,10 @@ impl Scheduler {
         if self.suspects.refuses(text) {
             return Err((Error::Refused, Some(position)));
         }
-        let (purpose, overlong) = job.question.manner();
-        let Some(key) = self.cache.key(model.generation, purpose, text) else {
+        let (purpose, overlong, other_limit) = job.question.manner();
+        let key = self.cache.key(model.generation, purpose, text);
+        // Vectors of another limit are asked for to compare them, once.
+        let Some(key) = key.filter(|_| other_limit.is_none()) else {
             return Ok(Lookup::Miss(None));
         };
         Ok(match self.cache.get(&key) {
@@ -275,10 +277,10 @@ impl Scheduler {
 
     fn tokenize(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Tokens, Failed> {
         let text = &*job.texts[position];
-        let (purpose, overlong) = job.question.manner();
-        let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose))?;
+        let (purpose, overlong, other_limit) = job.question.manner();
+        let limit = model.tokenizer.limit(other_limit);
+        let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose, limit))?;
         if tokens.truncated() && overlong == Overlong::Refuse {
-            let limit = model.tokenizer.max_tokens();
             return Err((Error::TooLong { model: model.name.clone(), limit }, Some(position)));
         }
         Ok(tokens)

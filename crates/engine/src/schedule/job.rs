@@ -37,6 +37,8 @@ pub enum Question {
         purpose: Purpose,
         /// What to do with overlong texts.
         overlong: Overlong,
+        /// Another limit than the model's own, in tokens.
+        max_tokens: Option<usize>,
         /// Compute text by text and apart from others.
         isolated: bool,
     },
@@ -46,10 +48,10 @@ pub enum Question {
 
 impl Question {
     /// How texts are tokenized for it.
-    pub(super) fn manner(self) -> (Purpose, Overlong) {
+    pub(super) fn manner(self) -> (Purpose, Overlong, Option<usize>) {
         match self {
-            Self::Embed { purpose, overlong, .. } => (purpose, overlong),
-            Self::TokenCount => (Purpose::Document, Overlong::Truncate),
+            Self::Embed { purpose, overlong, max_tokens, .. } => (purpose, overlong, max_tokens),
+            Self::TokenCount => (Purpose::Document, Overlong::Truncate, None),
         }
     }
 }

@@ -232,6 +232,7 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
             let question = Question::Embed {
                 purpose: embed.purpose,
                 overlong: embed.overlong,
+                max_tokens: embed.max_tokens.map(|limit| limit as usize),
                 isolated: embed.isolated,
             };
             (embed.id, question, embed.model, embed.expected_hash, embed.texts)

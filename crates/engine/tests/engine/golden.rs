@@ -32,8 +32,10 @@ fn every_golden_text_has_the_vector_of_sentence_transformers() {
 fn a_vector_does_not_depend_on_its_batch() {
     let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
     let golden = golden_vectors();
-    let tokens: Vec<_> =
-        texts().iter().map(|text| model.tokenizer.tokenize(text, Purpose::Document).unwrap()).collect();
+    let tokens: Vec<_> = texts()
+        .iter()
+        .map(|text| model.tokenizer.tokenize(text, Purpose::Document, model.tokenizer.limit(None)).unwrap())
+        .collect();
     // Neighbours of all lengths: most rows are padded, some to twenty times their length.
     for (batch, golden) in tokens.chunks(16).zip(golden.chunks(16)) {
         let mut vectors = Vec::new();
@@ -84,8 +86,14 @@ fn of_a_long_text_only_the_beginning_is_tokenized_and_all_is_counted() {
     assert_eq!(count(&model, &"x".repeat(100_000)), 3);
     let (first, second) = ("x".repeat(9_000), "y".repeat(9_000));
     assert_eq!(embed(&model, &first), embed(&model, &second), "one unknown word each");
-    let tokens = model.tokenizer.tokenize(&"a ".repeat(1 << 22), Purpose::Document).unwrap();
-    assert!(tokens.truncated() && tokens.ids.len() == 256);
+    let tokens = |other| {
+        let limit = model.tokenizer.limit(other);
+        model.tokenizer.tokenize(&"a ".repeat(1 << 22), Purpose::Document, limit).unwrap()
+    };
+    assert!(tokens(None).truncated() && tokens(None).ids.len() == 256);
+    // Another limit goes as far as there are positions, and never so low that no token of the text is left.
+    let lengths = [128, 512, 100_000, 0].map(|limit| tokens(Some(limit)).ids.len());
+    assert_eq!(lengths, [128, 512, 512, 3]);
 }
 
 /// The largest difference of any number between a fixture's golden vectors and ours.

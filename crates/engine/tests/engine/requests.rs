@@ -97,7 +97,7 @@ impl Engine {
         self.scheduler.submit(Job {
             caller: Arc::new(Waiting { id, frames: Mutex::new(frames) }),
             id: 7,
-            question: Question::Embed { purpose, overlong, isolated },
+            question: Question::Embed { purpose, overlong, max_tokens: None, isolated },
             model: "model".to_owned(),
             expected_hash,
             texts: texts.iter().map(|text| Box::from(*text)).collect(),

@@ -35,7 +35,7 @@ pub(crate) fn model(root: PathBuf, name: &str) -> LoadedModel {
 
 /// A text's vector, computed alone.
 pub(crate) fn embed(model: &LoadedModel, text: &str) -> Vec<f32> {
-    let tokens = model.tokenizer.tokenize(text, Purpose::Document).unwrap();
+    let tokens = model.tokenizer.tokenize(text, Purpose::Document, model.tokenizer.limit(None)).unwrap();
     let mut vector = Vec::new();
     model.embed(std::iter::once(&*tokens.ids), &mut vector).unwrap();
     vector
