@@ -10,8 +10,7 @@ use super::metadata::{self, Fault, excerpt};
 use super::rows::wanted_ids;
 use super::{
     CATALOG, CatalogRows, Field, Listed, accepted, catalog_table, collection_table, estimate, field,
-    position, query,
-    vector_problem,
+    position, query, vector_problem,
 };
 use crate::error::{BadValue, Error, Problem};
 use crate::host::Host;
