@@ -227,7 +227,7 @@ fn what_a_server_does_wrong_is_an_error_that_tells_no_secret() {
 
 #[test]
 fn a_list_that_never_ends_is_given_up() {
-    let page = format!("[{}]", vec![COLLECTIONS.trim_matches(['[', ']']); 3].join(","));
+    let page = format!("[{}]", [COLLECTIONS.trim_matches(['[', ']']); 3].join(","));
     let scripted = Scripted::start(vec![answer("200 OK", &page), answer("200 OK", &page)]);
     let error = server(&scripted.address, host()).open(&scan("absent", &COLUMNS)).err().expect("an error");
     assert!(matches!(error, Error::NoTable { .. }), "{error}");
