@@ -83,6 +83,8 @@ pub(crate) enum Error {
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
     ForeignOption { option: String, fault: OptionFault },
+    #[error("server \"{0}\" is not one of vector_embed_sqlite")]
+    NoSqlite(String),
     #[error("schema \"{0}\" does not exist in the source")]
     ForeignSchema(String),
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
@@ -146,6 +148,7 @@ impl Error {
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,

@@ -4,6 +4,7 @@ mod arguments;
 mod batches;
 mod cache;
 mod cancel;
+mod chroma;
 mod chunks;
 mod concurrency;
 mod concurrent_writers;
