@@ -1,0 +1,101 @@
+//! What can go wrong with a store.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Why a store cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// [`Host::interrupted`](crate::Host::interrupted) said so.
+    #[error("interrupted")]
+    Interrupted,
+    /// It is not there, or not what it should be.
+    #[error("could not open {what} \"{path}\"")]
+    Open { what: &'static str, path: String, detail: String, hint: Option<String> },
+    /// It changed whenever it was copied.
+    #[error("{what} \"{path}\" keeps changing while it is copied")]
+    Changing { what: &'static str, path: String },
+    /// A copy would exceed what it may take.
+    #[error("copy of {what} \"{path}\" would take {bytes} bytes of temporary space")]
+    TooLarge { what: &'static str, path: String, bytes: u64 },
+    /// Its structure is damaged.
+    #[error("{what} \"{path}\" is damaged")]
+    Damaged { what: &'static str, path: String, detail: String },
+    /// It could not be read for another reason.
+    #[error("could not read table \"{table}\": {detail}")]
+    Read { table: String, detail: String },
+    /// There is no such table.
+    #[error("table \"{table}\" does not exist in {place}")]
+    NoTable { table: String, place: String },
+    /// There is no such column.
+    #[error("column \"{column}\" does not exist in table \"{table}\" of {place}")]
+    NoColumn { column: String, table: String, place: String },
+    /// A table cannot be declared in PostgreSQL.
+    #[error("table \"{table}\" cannot be imported: {reason}")]
+    Unimportable { table: String, reason: String },
+    /// Values of the column cannot be given as this type.
+    #[error("column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+    Type { column: String, table: String, wanted: String, hint: Option<String> },
+    /// A value does not fit.
+    #[error(transparent)]
+    Value(Box<BadValue>),
+}
+
+/// A value that does not fit its column's type.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+pub struct BadValue {
+    pub table: String,
+    /// What names the row, such as `rowid 7`.
+    pub row: String,
+    pub column: String,
+    /// Type that was asked for.
+    pub wanted: String,
+    /// The value as one would write it, cut to a readable length.
+    pub value: String,
+    pub problem: Problem,
+}
+
+/// Why a value does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Another kind of value than the type takes, such as text for a number.
+    Kind(&'static str),
+    /// It is text that does not tell such a value.
+    Syntax,
+    /// It is beyond the type's range.
+    Range,
+    /// The type would round it.
+    Inexact,
+    /// It is empty text.
+    Empty,
+    /// It is text with a NUL byte.
+    Nul,
+    /// It is text that is not valid in its encoding.
+    Encoding,
+    /// It is a vector of another number of dimensions.
+    Dimensions { expected: u16, found: usize },
+    /// It is a vector with a number that is infinite or not a number.
+    NotFinite,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "is {kind}"),
+            Self::Syntax => f.write_str("does not tell such a value"),
+            Self::Range => f.write_str("out of range"),
+            Self::Inexact => f.write_str("cannot be represented exactly"),
+            Self::Empty => f.write_str("empty text"),
+            Self::Nul => f.write_str("contains a NUL byte"),
+            Self::Encoding => f.write_str("invalid byte sequence"),
+            Self::Dimensions { expected, found } => {
+                write!(f, "has {found} dimensions instead of {expected}")
+            }
+            Self::NotFinite => f.write_str("has a number that is not finite"),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What a reader needs of the process it runs in.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// The process that reads: a PostgreSQL backend, or a test.
+#[derive(Clone)]
+pub struct Host {
+    /// Whether to give up. Readers ask at every row and in the midst of long steps, and answer with
+    /// [`Error::Interrupted`](crate::Error::Interrupted).
+    pub interrupted: fn() -> bool,
+    /// Where copies of files go; made when it is needed. Its owner removes what a process leaves that dies.
+    pub temporary: PathBuf,
+    /// Most bytes that copies of one store may take; `None`: no limit.
+    pub temporary_bytes: Option<u64>,
+    /// The zone of timestamps that name none.
+    pub zone: Rc<dyn Zone>,
+}
+
+/// A time zone.
+pub trait Zone {
+    /// Microseconds since 2000-01-01 00:00 UTC of a time that is told as microseconds since 2000-01-01 00:00 there.
+    fn to_utc(&self, local: i64) -> i64;
+}

@@ -1,0 +1,22 @@
+//! Readers of the stores that applications come from: SQLite files, Chroma directories, Qdrant servers.
+//!
+//! They know nothing of PostgreSQL but its types. Each is a [`Source`]: it lists tables, estimates their size, and
+//! gives rows, value by value, as the types that the caller asks for. What does not fit is an error, or, where the
+//! caller says so, NULL and counted ([`Losses`]).
+
+mod error;
+mod host;
+mod losses;
+mod scan;
+pub mod sqlite;
+mod table;
+mod value;
+
+pub use error::{BadValue, Error, Problem};
+pub use host::{Host, Zone};
+pub use losses::Losses;
+pub use scan::{
+    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Rows, Scan, Source,
+};
+pub use table::{Column, Kind, Table};
+pub use value::{Type, Value};

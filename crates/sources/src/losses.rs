@@ -1,0 +1,34 @@
+//! What was not read, where that is no error.
+
+use crate::error::Error;
+
+/// Counts what became NULL or was left out, to be reported once at the end.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Values that did not fit and became NULL.
+    pub values: u64,
+    /// Rows that could not be read.
+    pub rows: u64,
+    /// Whether more rows than were counted may be missing, because the store is damaged.
+    pub incomplete: bool,
+    /// The first of them, as the error that it would have been.
+    pub first: Option<Box<Error>>,
+}
+
+impl Losses {
+    pub fn is_empty(&self) -> bool {
+        self.values == 0 && self.rows == 0 && !self.incomplete
+    }
+
+    /// Counts a value.
+    pub fn value(&mut self, error: Error) {
+        self.values += 1;
+        self.first.get_or_insert_with(|| Box::new(error));
+    }
+
+    /// Counts rows.
+    pub fn rows(&mut self, count: u64, error: Error) {
+        self.rows += count;
+        self.first.get_or_insert_with(|| Box::new(error));
+    }
+}

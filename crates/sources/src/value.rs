@@ -1,0 +1,76 @@
+//! Values, typed as PostgreSQL has them.
+
+use std::fmt;
+
+/// A type that a reader can give values of. Each is one of PostgreSQL's, or pgvector's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    Boolean,
+    Smallint,
+    Integer,
+    Bigint,
+    Real,
+    Double,
+    Numeric,
+    /// `text`, `varchar`, or `char`; lengths are the caller's to check.
+    Text,
+    Bytea,
+    Timestamptz,
+    Timestamp,
+    Date,
+    Json,
+    Jsonb,
+    Uuid,
+    /// `vector`, with that many dimensions if the declaration tells.
+    Vector(Option<u16>),
+}
+
+impl fmt::Display for Type {
+    /// As it is written in SQL, but for the schema of `vector`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boolean => "boolean",
+            Self::Smallint => "smallint",
+            Self::Integer => "integer",
+            Self::Bigint => "bigint",
+            Self::Real => "real",
+            Self::Double => "double precision",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Bytea => "bytea",
+            Self::Timestamptz => "timestamp with time zone",
+            Self::Timestamp => "timestamp without time zone",
+            Self::Date => "date",
+            Self::Json => "json",
+            Self::Jsonb => "jsonb",
+            Self::Uuid => "uuid",
+            Self::Vector(None) => "vector",
+            Self::Vector(Some(dimensions)) => return write!(f, "vector({dimensions})"),
+        })
+    }
+}
+
+/// A value of a [`Type`], borrowed from the row that is being read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Boolean(bool),
+    /// Of `smallint`, `integer` or `bigint`, and in its range.
+    Integer(i64),
+    /// Of `real` or `double precision`.
+    Float(f64),
+    /// Digits as `numeric_in` reads them.
+    Numeric(&'a str),
+    /// UTF-8 without NUL.
+    Text(&'a str),
+    Bytea(&'a [u8]),
+    /// Microseconds since 2000-01-01 00:00 UTC, or, of `timestamp`, without a zone.
+    Timestamp(i64),
+    /// Days since 2000-01-01.
+    Date(i32),
+    /// Well-formed, of `json` or `jsonb`, without `\u0000`.
+    Json(&'a str),
+    Uuid([u8; 16]),
+    /// Finite numbers.
+    Vector(&'a [f32]),
+}
