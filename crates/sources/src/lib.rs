@@ -6,6 +6,7 @@
 
 mod error;
 mod host;
+pub mod http;
 mod losses;
 mod scan;
 pub mod sqlite;
