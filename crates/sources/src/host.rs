@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::sqlite::Copies;
+
 /// The process that reads: a PostgreSQL backend, or a test.
 #[derive(Clone)]
 pub struct Host {
@@ -11,8 +13,10 @@ pub struct Host {
     pub interrupted: fn() -> bool,
     /// Where copies of files go; made when it is needed. Its owner removes what a process leaves that dies.
     pub temporary: PathBuf,
-    /// Most bytes that copies of one store may take; `None`: no limit.
+    /// Most bytes that the copy of one store may take; `None`: no limit.
     pub temporary_bytes: Option<u64>,
+    /// Copies that were made, and are used again as long as their source does not change.
+    pub copies: Copies,
     /// The zone of timestamps that name none.
     pub zone: Rc<dyn Zone>,
 }

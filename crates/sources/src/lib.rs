@@ -11,13 +11,14 @@ mod losses;
 mod scan;
 pub mod sqlite;
 mod table;
+mod time;
 mod value;
 
 pub use error::{BadValue, Error, Problem};
 pub use host::{Host, Zone};
 pub use losses::Losses;
 pub use scan::{
-    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Rows, Scan, Source,
+    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
 };
 pub use table::{Column, Kind, Table};
 pub use value::{Type, Value};

@@ -10,17 +10,22 @@ pub trait Source {
     /// Its tables and views. `wants` tells which names matter; others need not be looked at.
     fn tables(&self, wants: &dyn Fn(&str) -> bool) -> Result<Vec<Table>, Error>;
 
-    /// Rows that a scan would give if nothing were filtered, and the bytes of one.
-    fn estimate(&self, scan: &Scan) -> Result<Estimate, Error>;
-
-    /// Whether the store can apply a filter, so that it has to be asked for fewer rows.
-    fn accepts(&self, scan: &Scan, filter: &Filter) -> Result<Accepted, Error>;
+    /// Which filters the store can apply, so that it has to be asked for fewer rows, and how much there is to read.
+    fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error>;
 
     /// What the store will be asked, for EXPLAIN.
     fn query(&self, scan: &Scan) -> Result<String, Error>;
 
     /// Begins to read.
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error>;
+}
+
+/// What the planner wants to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// One for each filter.
+    pub accepted: Vec<Accepted>,
+    pub estimate: Estimate,
 }
 
 /// How far a store applies a filter. Whatever it says, it never holds back a row that satisfies the filter.
@@ -62,7 +67,7 @@ pub struct Scan {
     pub table: String,
     /// Columns by their names in the store, with the types they are wanted as. May be empty: rows are counted then.
     pub columns: Vec<(String, Type)>,
-    /// All must hold. Only such as [`Source::accepts`] took.
+    /// All must hold. Only such as [`Source::plan`] accepted.
     pub filters: Vec<Filter>,
     /// Operands of the filters, as many as these; empty where they are not known yet.
     pub operands: Vec<Operand>,
@@ -124,9 +129,10 @@ pub enum OnError {
     Null,
 }
 
-/// How much a scan gives.
+/// How much a table holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
+    /// Rows, if nothing is filtered.
     pub rows: f64,
     /// Pages of 8 kB, or what takes as long to read.
     pub pages: f64,

@@ -1,1 +1,126 @@
 //! SQLite database files.
+
+mod convert;
+mod copy;
+mod estimate;
+mod file;
+mod query;
+mod rows;
+mod schema;
+
+use std::path::PathBuf;
+
+pub use copy::Copies;
+pub use file::{Database, open};
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::scan::{Filter, Plan, Rows, Scan, Source};
+use crate::table::{Column, Table};
+use schema::Relation;
+
+const WHAT: &str = "SQLite database";
+/// PostgreSQL's tables have no more columns.
+const MAX_COLUMNS: usize = 1600;
+
+/// A database file.
+#[derive(Clone)]
+pub struct Sqlite {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What becomes of text with NUL bytes, and of text that is not valid in its encoding.
+    pub invalid_text: InvalidText,
+    /// Where it is read.
+    pub host: Host,
+}
+
+/// What becomes of text that PostgreSQL cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InvalidText {
+    /// It does not fit.
+    #[default]
+    Error,
+    /// What is wrong with it is left out.
+    Strip,
+    /// Its bytes are told as hexadecimal digits after `\x`, as `bytea` has them.
+    Hex,
+}
+
+impl Sqlite {
+    fn open(&self) -> Result<Database, Error> {
+        open(&self.path, &self.host)
+    }
+
+    fn place(&self) -> String {
+        format!("{WHAT} \"{}\"", self.path.display())
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> Error {
+        file::failed(&self.path, error)
+    }
+
+    fn no_column(&self, column: &str, relation: &Relation) -> Error {
+        let (column, table) = (column.to_owned(), relation.name.clone());
+        Error::NoColumn { column, table, place: self.place() }
+    }
+
+    fn relation(&self, database: &Database, name: &str) -> Result<Relation, Error> {
+        let relation = schema::relation(database.connection(), name).map_err(|error| self.failed(&error))?;
+        relation.ok_or_else(|| Error::NoTable { table: name.to_owned(), place: self.place() })
+    }
+}
+
+impl Source for Sqlite {
+    fn tables(&self, wants: &dyn Fn(&str) -> bool) -> Result<Vec<Table>, Error> {
+        let database = self.open()?;
+        let names = schema::names(database.connection()).map_err(|error| self.failed(&error))?;
+        let wanted = names.into_iter().filter(|name| wants(name));
+        wanted.map(|name| self.table(&database, &name)).collect()
+    }
+
+    fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error> {
+        let database = self.open()?;
+        let relation = self.relation(&database, &scan.table)?;
+        let accepted = filters
+            .iter()
+            .map(|filter| query::accepted(&relation, filter, scan, self.invalid_text))
+            .collect();
+        let estimate = estimate::estimate(&database, &relation).map_err(|error| self.failed(&error))?;
+        Ok(Plan { accepted, estimate })
+    }
+
+    fn query(&self, scan: &Scan) -> Result<String, Error> {
+        let database = self.open()?;
+        let relation = self.relation(&database, &scan.table)?;
+        Ok(query::build(&relation, scan, None).sql)
+    }
+
+    fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
+        let database = self.open()?;
+        let relation = self.relation(&database, &scan.table)?;
+        Ok(Box::new(rows::TableRows::open(self, database, relation, scan)?))
+    }
+}
+
+impl Sqlite {
+    fn table(&self, database: &Database, name: &str) -> Result<Table, Error> {
+        let refuse = |reason: String| Error::Unimportable { table: name.to_owned(), reason };
+        let relation = schema::relation(database.connection(), name)
+            .map_err(|error| refuse(file::says(&error.to_string())))?
+            .ok_or_else(|| refuse("it is a virtual table".to_owned()))?;
+        if relation.columns.len() > MAX_COLUMNS {
+            return Err(refuse(format!(
+                "it has {} columns, and tables of PostgreSQL have at most {MAX_COLUMNS}",
+                relation.columns.len()
+            )));
+        }
+        let columns = relation.columns.iter().map(|column| Column {
+            name: column.name.clone(),
+            of: schema::imported(&column.declared),
+            not_null: column.not_null || column.is_rowid,
+            comment: None,
+        });
+        let (kind, columns) = (relation.kind, columns.collect());
+        Ok(Table { name: relation.name, kind, columns, options: Vec::new(), comment: None })
+    }
+}
