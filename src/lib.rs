@@ -1,10 +1,13 @@
 //! The extension: SQL surface, the client of the embedding engine, and the worker that keeps the engine running.
 //!
-//! Data flows one way: `api` → `client` → engine. Only `pg`, `planner` and `worker` may use `unsafe`.
+//! Data flows one way: `api` → `client` → engine. `fdw` reads old stores. Only `pg`, `planner`, `fdw` and `worker` may use
+//! `unsafe`.
 
 mod api;
 mod client;
 mod error;
+#[allow(unsafe_code)]
+mod fdw;
 #[allow(unsafe_code)]
 mod pg;
 #[allow(unsafe_code)]

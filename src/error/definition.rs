@@ -72,16 +72,16 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn new(code: PgSqlErrorCode, message: String) -> Self {
+    pub(super) fn new(code: PgSqlErrorCode, message: String) -> Self {
         Self { code, message, detail: None, hint: None }
     }
 
-    fn detail(mut self, detail: impl Into<String>) -> Self {
+    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

@@ -1,6 +1,7 @@
 //! Our errors, and the SQLSTATE, detail and hint that SQL users see.
 
 mod definition;
+mod source;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -8,6 +9,8 @@ use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
 pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+
+pub(crate) use source::OptionFault;
 
 use crate::pg::text::for_server;
 use definition::Told;
@@ -57,6 +60,16 @@ pub(crate) enum Error {
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error(transparent)]
+    Source(vector_embed_sources::Error),
+    #[error("{}", fault.tell(option).message)]
+    ForeignOption { option: String, fault: OptionFault },
+    #[error("schema \"{0}\" does not exist in the source")]
+    ForeignSchema(String),
+    #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
+    ForeignType { column: String, table: String, of: String },
+    #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
+    ForeignNull { column: String, table: String, row: String },
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -93,6 +106,8 @@ impl Error {
             Self::Trigger { function, trigger, fault } => Some(fault.tell(function, trigger)),
             Self::Column { column, table, fault } => Some(fault.tell(column, table)),
             Self::Table { table, fault } => Some(fault.tell(table)),
+            Self::ForeignOption { option, fault } => Some(fault.tell(option)),
+            Self::Source(error) => Some(source::tell(error)),
             _ => None,
         }
     }
@@ -107,7 +122,14 @@ impl Error {
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::Trigger { .. } | Self::Column { .. } | Self::Table { .. } => {
+            Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
+            Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+            Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
+            Self::Trigger { .. }
+            | Self::Column { .. }
+            | Self::Table { .. }
+            | Self::ForeignOption { .. }
+            | Self::Source(_) => {
                 self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
             }
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -141,6 +163,9 @@ impl Error {
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::ForeignNull { row, .. } => Some(format!(
+                "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
+            )),
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
@@ -178,6 +203,11 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
+            Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
+            Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
+            Self::ForeignType { .. } => {
+                Some("Declare it as text, and cast what is read.".to_owned())
+            }
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }

@@ -4,6 +4,7 @@ pub(crate) mod background;
 pub(crate) mod descriptor;
 pub(crate) mod latch;
 pub(crate) mod memory;
+pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;

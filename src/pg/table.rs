@@ -548,6 +548,11 @@ fn type_name(oid: pg_sys::Oid) -> String {
     from_server(unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) })
 }
 
+/// Whether this is pgvector's type `vector`.
+pub(crate) fn is_vector(oid: pg_sys::Oid) -> bool {
+    vector_kind(oid) == Some(VectorKind::Vector)
+}
+
 /// Which of pgvector's types this is. By its name in the extension `vector`, wherever that is installed.
 fn vector_kind(oid: pg_sys::Oid) -> Option<VectorKind> {
     // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.

@@ -79,6 +79,15 @@ pub(crate) fn to_server(text: &str) -> CString {
     CString::new(&bytes[..end]).expect("no NUL is left")
 }
 
+/// Text for the server, in its encoding; raises PostgreSQL's own error for characters that it does not have.
+pub(crate) fn encode(text: &str) -> Cow<'_, [u8]> {
+    match encoding() {
+        pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => Cow::Borrowed(text.as_bytes()),
+        _ if text.is_ascii() => Cow::Borrowed(text.as_bytes()),
+        encoding => Cow::Owned(convert_bytes(text.as_bytes(), pg_sys::pg_enc::PG_UTF8, encoding)),
+    }
+}
+
 /// Text of ours as the server may have it. In a database with another encoding than UTF8, characters beyond ASCII
 /// are written as escapes: they occur in prompts and in wrong names only.
 pub(crate) fn for_server(text: String) -> String {

@@ -34,6 +34,12 @@ impl Vector {
         }
     }
 
+    /// Makes a vector from numbers, at most [`vector_embed_protocol::MAX_DIMENSIONS`].
+    pub(crate) fn from_numbers(numbers: &[f32]) -> Self {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        Self::from_le_bytes(&bytes)
+    }
+
     pub(crate) fn datum(self) -> pg_sys::Datum {
         self.0
     }

@@ -6,7 +6,10 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
+use vector_embed_sources::Losses;
+
 use super::text::for_server;
+use crate::error::Error;
 
 thread_local! {
     /// Start of the statement that was warned last.
@@ -43,4 +46,29 @@ pub(crate) fn later_trigger(later: &str, ours: &str) {
         .set_detail("If it changes the text, the vector will be that of the text before.")
         .set_hint(for_server(format!("Rename it to a name that sorts before \"{ours}\".")))
         .report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Warns of what has not been read of a foreign table.
+pub(crate) fn losses(table: &str, losses: Losses) {
+    let values = match losses.values {
+        0 => None,
+        1 => Some("1 value was read as NULL".to_owned()),
+        count => Some(format!("{count} values were read as NULL")),
+    };
+    let rows = match (losses.rows, losses.incomplete) {
+        (0, false) => None,
+        (0, true) => Some("rows could not be read".to_owned()),
+        (1, _) => Some("up to 1 row could not be read".to_owned()),
+        (count, _) => Some(format!("up to {count} rows could not be read")),
+    };
+    let what = [values, rows].into_iter().flatten().collect::<Vec<_>>().join(", and ");
+    let message = format!("table \"{table}\": {what}");
+    let mut report =
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed");
+    if let Some(first) = losses.first {
+        let error = Error::Source(*first).report();
+        let detail = error.detail().map_or_else(String::new, |detail| format!(" {detail}"));
+        report = report.set_detail(format!("The first: {}.{detail}", error.message()));
+    }
+    report.report(pgrx::PgLogLevel::WARNING);
 }

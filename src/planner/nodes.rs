@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 
-use pgrx::pg_sys::{self, Node, NodeTag};
+use pgrx::pg_sys::{self, Node};
+
+pub(super) use crate::pg::nodes::{items, list, node, tag};
 
 /// Numbers what a Var is of: an entry of the range table, or one of the constants below.
 #[cfg(feature = "pg14")]
@@ -16,28 +18,6 @@ pub(super) const OUTER_VAR: Relation = pg_sys::OUTER_VAR;
 /// A callback that gives the node that takes another's place.
 pub(super) type Mutator = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> *mut Node;
 
-/// # Safety
-///
-/// `node` must be a node.
-pub(super) unsafe fn tag(node: *const Node) -> NodeTag {
-    // SAFETY: every node begins with its tag.
-    unsafe { (*node).type_ }
-}
-
-/// A new node, all zero but for its tag.
-///
-/// # Safety
-///
-/// `T` must be the node that `tag` names.
-pub(super) unsafe fn node<T>(tag: NodeTag) -> *mut T {
-    // SAFETY: palloc0 gives zeroed memory of the node's size, and every node begins with its tag.
-    unsafe {
-        let node = pg_sys::palloc0(size_of::<T>()).cast::<Node>();
-        (*node).type_ = tag;
-        node.cast()
-    }
-}
-
 /// A deep copy.
 ///
 /// # Safety
@@ -46,26 +26,6 @@ pub(super) unsafe fn node<T>(tag: NodeTag) -> *mut T {
 pub(super) unsafe fn copy<T>(node: *const T) -> *mut T {
     // SAFETY: the caller's promise.
     unsafe { pg_sys::copyObjectImpl(node.cast()).cast() }
-}
-
-/// The pointers in a list.
-///
-/// # Safety
-///
-/// `list` must be NULL or a list of pointers to `T`.
-pub(super) unsafe fn items<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    // SAFETY: list_nth is called within the list's length.
-    unsafe { (0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i).cast()).collect() }
-}
-
-/// A list of pointers.
-///
-/// # Safety
-///
-/// `items` must be nodes, lists, or all strings.
-pub(super) unsafe fn list<T>(items: impl IntoIterator<Item = *mut T>) -> *mut pg_sys::List {
-    // SAFETY: lappend takes NULL for the empty list.
-    items.into_iter().fold(std::ptr::null_mut(), |list, item| unsafe { pg_sys::lappend(list, item.cast()) })
 }
 
 /// Puts `change` of each pointer in a list in its place.

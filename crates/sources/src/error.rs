@@ -78,6 +78,8 @@ pub enum Problem {
     Encoding,
     /// It is a vector of another number of dimensions.
     Dimensions { expected: u16, found: usize },
+    /// PostgreSQL does not take it, for the reason told.
+    Refused(String),
     /// It is a vector with a number that is infinite or not a number.
     NotFinite,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Problem {
             Self::Dimensions { expected, found } => {
                 write!(f, "has {found} dimensions instead of {expected}")
             }
+            Self::Refused(reason) => f.write_str(reason),
             Self::NotFinite => f.write_str("has a number that is not finite"),
         }
     }

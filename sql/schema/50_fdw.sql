@@ -1,0 +1,14 @@
+-- Foreign data wrappers: old stores as foreign tables.
+
+CREATE FUNCTION vector_embed.sqlite_handler() RETURNS fdw_handler
+    AS 'MODULE_PATHNAME', 'vector_embed_sqlite_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION vector_embed.sqlite_handler() IS 'handler of the foreign data wrapper vector_embed_sqlite';
+
+CREATE FUNCTION vector_embed.sqlite_validator(text[], oid) RETURNS void
+    AS 'MODULE_PATHNAME', 'vector_embed_sqlite_validator' LANGUAGE C STRICT;
+COMMENT ON FUNCTION vector_embed.sqlite_validator(text[], oid) IS
+    'checks options of the foreign data wrapper vector_embed_sqlite';
+
+CREATE FOREIGN DATA WRAPPER vector_embed_sqlite
+    HANDLER vector_embed.sqlite_handler VALIDATOR vector_embed.sqlite_validator;
+COMMENT ON FOREIGN DATA WRAPPER vector_embed_sqlite IS 'tables and views of an SQLite database file, to be read';

@@ -1,0 +1,98 @@
+//! The store behind a foreign table or server.
+
+use std::ffi::CStr;
+use std::path::PathBuf;
+
+use pgrx::pg_sys;
+use vector_embed_sources::sqlite::Sqlite;
+use vector_embed_sources::{OnError, Source};
+
+use super::host::host;
+use super::options::{Options, PATH, TABLE_NAME, fault};
+use crate::error::{Error, OptionFault};
+use crate::pg::text::from_server;
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    Sqlite,
+}
+
+impl Store {
+    /// The kind that a wrapper is for.
+    unsafe fn of(wrapper: pg_sys::Oid) -> Result<Self, Error> {
+        // SAFETY: the wrapper exists, and its handler is a function.
+        let name = unsafe {
+            let wrapper = pg_sys::GetForeignDataWrapper(wrapper);
+            let name = pg_sys::get_func_name((*wrapper).fdwhandler);
+            if name.is_null() { c"" } else { CStr::from_ptr(name) }
+        };
+        match name.to_bytes() {
+            b"sqlite_handler" => Ok(Self::Sqlite),
+            _ => Err(Error::Internal("the foreign data wrapper is not one of vector_embed")),
+        }
+    }
+
+    /// What EXPLAIN calls a query to it.
+    pub(super) fn query_label(self) -> &'static CStr {
+        match self {
+            Self::Sqlite => c"SQLite Query",
+        }
+    }
+}
+
+/// A server's store, or that of one of its tables.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) source: Box<dyn Source>,
+    pub(super) on_error: OnError,
+}
+
+/// The store of a server, with the options of one of its tables.
+///
+/// # Safety
+///
+/// The server must exist, and `more` be a list of options.
+unsafe fn open(server: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
+    // SAFETY: the caller's promise.
+    let (store, options) = unsafe {
+        let server = pg_sys::GetForeignServer(server);
+        (Store::of((*server).fdwid)?, Options::from_list((*server).options).and(more))
+    };
+    let host = host(options.zone()?);
+    let source = match store {
+        Store::Sqlite => {
+            let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
+            Box::new(Sqlite { path: PathBuf::from(path), invalid_text: options.invalid_text()?, host })
+        }
+    };
+    Ok(Opened { store, source, on_error: options.on_error()? })
+}
+
+/// The store of a server.
+///
+/// # Safety
+///
+/// The server must exist.
+pub(super) unsafe fn of_server(server: pg_sys::Oid) -> Result<Opened, Error> {
+    // SAFETY: the caller's promise.
+    unsafe { open(server, Options::default()) }
+}
+
+/// The store of a foreign table, and the table's name there.
+///
+/// # Safety
+///
+/// The foreign table must exist.
+pub(super) unsafe fn of_table(table: pg_sys::Oid) -> Result<(Opened, String), Error> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let foreign = pg_sys::GetForeignTable(table);
+        let options = Options::from_list((*foreign).options);
+        let name = match options.get(TABLE_NAME) {
+            Some(name) => name.to_owned(),
+            None => from_server(CStr::from_ptr(pg_sys::get_rel_name(table))),
+        };
+        Ok((open((*foreign).serverid, options)?, name))
+    }
+}
