@@ -41,6 +41,21 @@ pub enum Error {
     /// A value does not fit.
     #[error(transparent)]
     Value(Box<BadValue>),
+    /// There is no answer of a server, or none that can be used.
+    #[error(transparent)]
+    Http(crate::http::Error),
+    /// An answer of a server does not say what was asked for.
+    #[error("invalid response from \"{server}\"")]
+    Response { server: String, detail: String },
+}
+
+impl From<crate::http::Error> for Error {
+    fn from(error: crate::http::Error) -> Self {
+        match error {
+            crate::http::Error::Interrupted => Self::Interrupted,
+            error => Self::Http(error),
+        }
+    }
 }
 
 /// A value that does not fit its column's type.

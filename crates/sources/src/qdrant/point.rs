@@ -64,6 +64,8 @@ pub(super) enum Vectors {
     /// The one without name.
     Single(Part),
     Named(HashMap<String, Part>),
+    /// None of them can be read.
+    Bad(Part),
 }
 
 impl Part {
@@ -89,6 +91,7 @@ impl Vectors {
         match self {
             Self::Single(part) if name.is_empty() => part,
             Self::Named(named) => named.get(name).unwrap_or(&Part::Absent),
+            Self::Bad(part) => part,
             Self::Single(_) => &Part::Absent,
         }
     }

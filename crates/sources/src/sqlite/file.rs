@@ -219,6 +219,6 @@ pub(super) fn says(detail: &str) -> String {
 }
 
 /// An error that has to do with the file as a whole.
-pub(super) fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: &rusqlite::Error) -> Error {
     classify(error).tell(path)
 }

@@ -11,6 +11,7 @@ mod schema;
 use std::path::PathBuf;
 
 pub use copy::Copies;
+pub(crate) use file::failed;
 pub use file::{Database, open};
 
 use crate::error::Error;
