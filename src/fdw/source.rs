@@ -4,11 +4,12 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
+use vector_embed_sources::chroma::Directory;
 use vector_embed_sources::sqlite::Sqlite;
 use vector_embed_sources::{OnError, Source};
 
 use super::host::host;
-use super::options::{Options, PATH, TABLE_NAME, fault};
+use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, fault};
 use crate::error::{Error, OptionFault};
 use crate::pg::text::from_server;
 
@@ -16,6 +17,7 @@ use crate::pg::text::from_server;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
     Sqlite,
+    Chroma,
 }
 
 impl Store {
@@ -29,6 +31,7 @@ impl Store {
         };
         match name.to_bytes() {
             b"sqlite_handler" => Ok(Self::Sqlite),
+            b"chroma_handler" => Ok(Self::Chroma),
             _ => Err(Error::Internal("the foreign data wrapper is not one of vector_embed")),
         }
     }
@@ -37,6 +40,7 @@ impl Store {
     pub(super) fn query_label(self) -> &'static CStr {
         match self {
             Self::Sqlite => c"SQLite Query",
+            Self::Chroma => c"Chroma Query",
         }
     }
 }
@@ -60,23 +64,37 @@ unsafe fn open(server: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
         (Store::of((*server).fdwid)?, Options::from_list((*server).options).and(more))
     };
     let host = host(options.zone()?);
-    let source = match store {
-        Store::Sqlite => {
-            let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
-            Box::new(Sqlite { path: PathBuf::from(path), invalid_text: options.invalid_text()?, host })
-        }
+    let path = || options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing));
+    let source: Box<dyn Source> = match store {
+        Store::Sqlite => Box::new(Sqlite { path: path()?, invalid_text: options.invalid_text()?, host }),
+        Store::Chroma => Box::new(Directory {
+            path: path()?,
+            tenant: options.get(TENANT).unwrap_or("default_tenant").to_owned(),
+            database: options.get(DATABASE).unwrap_or("default_database").to_owned(),
+            invalid_text: options.invalid_text()?,
+            on_damage: options.on_damage(),
+            host,
+        }),
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
 }
 
-/// The store of a server.
+/// The store of a server, of which a schema is to be imported.
 ///
 /// # Safety
 ///
 /// The server must exist.
-pub(super) unsafe fn of_server(server: pg_sys::Oid) -> Result<Opened, Error> {
+pub(super) unsafe fn of_schema(server: pg_sys::Oid, schema: &str) -> Result<Opened, Error> {
     // SAFETY: the caller's promise.
-    unsafe { open(server, Options::default()) }
+    let store = unsafe { Store::of((*pg_sys::GetForeignServer(server)).fdwid)? };
+    let more = match store {
+        // The one schema that it has.
+        Store::Sqlite if schema == "main" => Options::default(),
+        Store::Sqlite => return Err(Error::ForeignSchema(schema.to_owned())),
+        Store::Chroma => Options::of(DATABASE, schema),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { open(server, more) }
 }
 
 /// The store of a foreign table, and the table's name there.

@@ -1,8 +1,11 @@
 //! What can go wrong with a store.
 
 use std::fmt;
+use std::rc::Rc;
 
 use thiserror::Error;
+
+use crate::chroma::IndexDamage;
 
 /// Why a store cannot be read.
 #[derive(Debug, Error)]
@@ -41,21 +44,30 @@ pub enum Error {
     /// A value does not fit.
     #[error(transparent)]
     Value(Box<BadValue>),
-    /// There is no answer of a server, or none that can be used.
-    #[error(transparent)]
-    Http(crate::http::Error),
-    /// An answer of a server does not say what was asked for.
-    #[error("invalid response from \"{server}\"")]
-    Response { server: String, detail: String },
-}
-
-impl From<crate::http::Error> for Error {
-    fn from(error: crate::http::Error) -> Self {
-        match error {
-            crate::http::Error::Interrupted => Self::Interrupted,
-            error => Self::Http(error),
-        }
-    }
+    /// There is no such database in the store.
+    #[error("database \"{schema}\" does not exist in {place}")]
+    NoSchema { schema: String, place: String },
+    /// The vector of a row is gone, with the damage that explains it, if one is known.
+    #[error("vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
+    NoVector { collection: String, id: String, damage: Option<Rc<IndexDamage>> },
+    /// A server gave no answer that can be used.
+    #[error("could not get an answer of the server at {address}")]
+    Server { address: String, detail: String },
+    /// A server's answer is not what was asked for.
+    #[error("the answer of the server at {address} makes no sense")]
+    Answer { address: String, detail: String },
+    /// A server's answer is beyond what is read.
+    #[error("the answer of the server at {address} exceeds {limit} bytes")]
+    LongAnswer { address: String, limit: u64 },
+    /// What authenticates would be readable on its way.
+    #[error("what authenticates would be sent to {address} in plain text")]
+    PlainCredentials { address: String },
+    /// A server refused a request.
+    #[error("the server at {address} refused a request")]
+    Refused { address: String, status: u16, detail: String },
+    /// Chroma writes the files that are read.
+    #[error("index of collection \"{collection}\" is being written")]
+    IndexChanging { collection: String },
 }
 
 /// A value that does not fit its column's type.

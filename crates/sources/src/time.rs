@@ -58,10 +58,10 @@ pub(crate) fn of_integer(number: i64) -> Result<i64, Problem> {
         SECONDS..MILLISECONDS => 1000,
         _ => 1,
     };
-    number.checked_mul(factor).and_then(|micros| micros.checked_sub(EPOCH_MICROS)).map_or(
-        Err(Problem::Range),
-        within,
-    )
+    number
+        .checked_mul(factor)
+        .and_then(|micros| micros.checked_sub(EPOCH_MICROS))
+        .map_or(Err(Problem::Range), within)
 }
 
 /// A moment that is told as a number with a fraction: of days in the Julian calendar where that is what SQLite's own

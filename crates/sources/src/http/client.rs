@@ -1,54 +1,40 @@
 //! Requests, and when they are repeated.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_native_certs::load_native_certs;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 use ureq::config::AutoHeaderValue;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use ureq::http::{HeaderValue, Response};
+use ureq::http::{HeaderName, HeaderValue, Response};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{Connector, RustlsConnector};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
 
-use super::Credential;
-use super::error::Error;
+use super::Options;
 use super::socket::{Interrupted, Names, Process, Sockets};
-use super::url::ServerUrl;
+use crate::error::Error;
+use crate::host::Host;
 
-const MAX_HEADERS: usize = 64 * 1024;
-/// How much of a refusal's body is read.
-const MAX_REFUSAL: usize = 4096;
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Longest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+/// How much is read of what a server says that refuses.
+const MAX_REFUSAL_BYTES: u64 = 4096;
+const MAX_REFUSAL_CHARS: usize = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// No pause between two attempts is longer, whatever the server asks for.
+/// No pause is longer, whatever a server asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How to talk to a server.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub url: ServerUrl,
-    /// Certificates (PEM) that the server's must come from; `None`: those of the system.
-    pub ca_file: Option<PathBuf>,
-    pub credential: Option<Credential>,
-    /// Whether credentials may go over plain HTTP to another machine.
-    pub allow_plain: bool,
-    /// For a connection, with its TLS handshake.
-    pub connect_timeout: Duration,
-    /// For one attempt, from looking up the name to the last byte.
-    pub timeout: Duration,
-    /// How often a request is repeated after a failure that may pass.
-    pub retries: u32,
-    /// Most bytes of a response.
-    pub max_body: u64,
-    pub process: Process,
-}
-
-/// A server, and the connection to it that is kept.
+/// A client of one server, with the connection to it that is kept.
 pub struct Client {
-    settings: Settings,
-    credential: Option<HeaderValue>,
+    options: Options,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    process: Process,
     agent: Agent,
 }
 
@@ -68,21 +54,13 @@ impl From<Error> for Failure {
 }
 
 impl Client {
-    /// Prepares to talk to a server. No connection is made before the first request.
-    pub fn new(settings: Settings) -> Result<Self, Error> {
-        let server = || settings.url.to_string();
-        let plain = settings.credential.is_some() && !settings.url.is_encrypted();
-        if plain && !settings.allow_plain && !settings.url.is_loopback() {
-            return Err(Error::Insecure { server: server() });
+    /// A client that connects when it is first used.
+    pub fn new(options: Options, host: &Host) -> Result<Self, Error> {
+        let exposed = !options.credentials.is_empty() && !options.address.is_secure() && !options.allow_plain;
+        if exposed && !options.address.is_loopback() {
+            return Err(Error::PlainCredentials { address: options.address.to_string() });
         }
-        let credential = settings.credential.as_ref().map(|credential| {
-            let value = format!("{}{}", credential.prefix, credential.secret);
-            let mut value = HeaderValue::from_str(&value)
-                .map_err(|_| Error::Credential { server: server() })?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let credential = credential.transpose()?;
+        let process = Process { interrupted: host.interrupted, wait: host.wait };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -91,55 +69,74 @@ impl Client {
             .user_agent(concat!("vector_embed/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
             .accept_encoding(AutoHeaderValue::None)
-            .max_response_header_size(MAX_HEADERS)
-            .timeout_connect(Some(settings.connect_timeout))
-            .timeout_global(Some(settings.timeout));
-        let config = if settings.url.is_encrypted() { config.tls_config(tls(&settings)?) } else { config };
-        let names = Names { loopback_only: plain && !settings.allow_plain };
-        let sockets = Sockets { process: settings.process };
-        let agent = Agent::with_parts(config.build(), sockets.chain(RustlsConnector::default()), names);
-        Ok(Self { settings, credential, agent })
+            .max_response_header_size(MAX_HEAD_BYTES)
+            .timeout_connect(Some(options.connect_timeout))
+            .timeout_global(Some(options.timeout));
+        let config = if options.address.is_secure() { config.tls_config(tls(&options)?) } else { config };
+        let connector = Sockets { process }.chain(RustlsConnector::default());
+        let agent = Agent::with_parts(config.build(), connector, Names { loopback_only: exposed });
+        let headers = headers(&options)?;
+        Ok(Self { options, headers, process, agent })
     }
 
-    pub fn server(&self) -> &ServerUrl {
-        &self.settings.url
+    /// Asks for JSON. The path begins with a slash; names in it are [`segment`](super::segment)s.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let address = format!("{}{path}", self.options.address);
+        let body = self.repeat(|| self.authenticated(self.agent.get(&address)).call())?;
+        self.read(&body)
     }
 
-    /// The body that GET gives. Path segments and query are encoded.
-    pub fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
-        let url = self.settings.url.below(path, query)?;
-        self.repeat(|| {
-            let mut request = self.agent.get(url.as_str());
-            if let Some((credential, value)) = self.settings.credential.as_ref().zip(self.credential.as_ref()) {
-                request = request.header(credential.header, value);
-            }
-            request.call()
+    /// Sends JSON and asks for JSON. Only for requests that read: they may be sent more than once.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, json: &Json) -> Result<T, Error> {
+        let address = format!("{}{path}", self.options.address);
+        let json = json.to_string();
+        let send = || {
+            let request = self.agent.post(&address).header(CONTENT_TYPE, "application/json");
+            self.authenticated(request).send(json.as_bytes())
+        };
+        let body = self.repeat(send)?;
+        self.read(&body)
+    }
+
+    /// The server, for messages.
+    pub fn address(&self) -> String {
+        self.options.address.to_string()
+    }
+
+    /// Reads JSON. The parser's message is not passed on, because it may quote what was read.
+    pub fn read<T: DeserializeOwned>(&self, json: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(json).map_err(|error| {
+            let what = match error.classify() {
+                serde_json::error::Category::Eof => "ends too early",
+                serde_json::error::Category::Data => "is not what was asked for",
+                _ => "is not valid",
+            };
+            self.wrong(format!("Its JSON {what} at line {} column {}.", error.line(), error.column()))
         })
     }
 
-    /// The body that POST of JSON gives. It may be sent several times, so it must be one that only reads.
-    pub fn post(&self, path: &[&str], json: &[u8]) -> Result<Vec<u8>, Error> {
-        let url = self.settings.url.below(path, &[])?;
-        self.repeat(|| {
-            let mut request = self.agent.post(url.as_str()).header(CONTENT_TYPE, "application/json");
-            if let Some((credential, value)) = self.settings.credential.as_ref().zip(self.credential.as_ref()) {
-                request = request.header(credential.header, value);
-            }
-            request.send(json)
-        })
+    /// The error for an answer that is not right.
+    pub fn wrong(&self, detail: String) -> Error {
+        Error::Answer { address: self.address(), detail }
+    }
+
+    fn authenticated<T>(&self, mut request: RequestBuilder<T>) -> RequestBuilder<T> {
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request
     }
 
     fn repeat(&self, send: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Error> {
         let mut pause = FIRST_PAUSE;
-        for _ in 0..self.settings.retries {
+        for _ in 0..self.options.retries {
             match self.attempt(&send) {
-                Ok(body) => return Ok(body),
                 Err(failure) if failure.passing => {
                     let time = failure.after.unwrap_or(pause).min(LONGEST_PAUSE);
-                    self.settings.process.sleep(time).map_err(|error| self.failed(error).error)?;
+                    self.process.sleep(time).map_err(|error| self.failed(error).error)?;
                     pause *= 2;
                 }
-                Err(failure) => return Err(failure.error),
+                other => return other.map_err(|failure| failure.error),
             }
         }
         self.attempt(&send).map_err(|failure| failure.error)
@@ -148,72 +145,87 @@ impl Client {
     fn attempt(&self, send: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Failure> {
         let mut response = send().map_err(|error| self.failed(error))?;
         let status = response.status();
-        if status.is_redirection() {
-            return Err(Error::Redirect { server: self.server().to_string(), status: status.as_u16() }.into());
-        }
         if !status.is_success() {
+            let detail = if status.is_redirection() {
+                "Redirects are not followed.".to_owned()
+            } else {
+                self.refusal(&mut response)?
+            };
             let after = retry_after(&response);
-            let body = self.refusal(&mut response)?;
-            let error = Error::Status { server: self.server().to_string(), status: status.as_u16(), body };
-            let passing = status.as_u16() == 429 || status.is_server_error();
-            return Err(Failure { error, passing, after });
+            let error = Error::Refused { address: self.address(), status: status.as_u16(), detail };
+            return Err(Failure { error, passing: status.as_u16() == 429 || status.is_server_error(), after });
         }
         if response.headers().get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
-            let detail = "The response is compressed, which was not asked for.".to_owned();
-            return Err(Error::Protocol { server: self.server().to_string(), detail }.into());
+            return Err(self.wrong("It is compressed, which was not asked for.".to_owned()).into());
         }
-        let limit = self.settings.max_body;
-        if response.body().content_length().is_some_and(|length| length > limit) {
-            return Err(Error::TooLarge { server: self.server().to_string(), limit }.into());
+        if response.body().content_length().is_some_and(|length| length > MAX_ANSWER_BYTES) {
+            return Err(Error::LongAnswer { address: self.address(), limit: MAX_ANSWER_BYTES }.into());
         }
-        // One byte more, because the limit is an error already when it is reached.
-        let body = response.body_mut().with_config().limit(limit.saturating_add(1)).read_to_vec();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
         body.map_err(|error| self.failed(error))
     }
 
-    /// What a server says that refuses, without credentials in it.
+    /// What a server says that refuses, without what authenticates.
     fn refusal(&self, response: &mut Response<Body>) -> Result<String, Failure> {
-        let mut read = Vec::new();
-        let mut reader = io::Read::take(response.body_mut().as_reader(), MAX_REFUSAL as u64);
-        if let Err(error) = io::Read::read_to_end(&mut reader, &mut read) {
+        let mut said = Vec::new();
+        if let Err(error) = response.body_mut().as_reader().take(MAX_REFUSAL_BYTES).read_to_end(&mut said) {
             let failure = self.failed(error.into());
-            // The status is known, so that another failure to read the body does not matter.
+            // The status is known, so that other reasons not to get the rest do not matter.
             if matches!(failure.error, Error::Interrupted) {
                 return Err(failure);
             }
         }
-        let text = String::from_utf8_lossy(&read).into_owned();
-        Ok(match &self.settings.credential {
-            Some(credential) if !credential.secret.is_empty() => text.replace(&credential.secret, "***"),
-            _ => text,
+        let json: Json = serde_json::from_slice(&said).unwrap_or_default();
+        let found = ["/status/error", "/message", "/error"].into_iter().find_map(|at| json.pointer(at)?.as_str());
+        let mut text = found.map_or_else(|| String::from_utf8_lossy(&said).into_owned(), str::to_owned);
+        for (_, value) in &self.options.credentials {
+            // Also without what stands before it, such as "Bearer".
+            for secret in [value.as_str(), value.rsplit(' ').next().unwrap_or_default()] {
+                if !secret.is_empty() {
+                    text = text.replace(secret, "***");
+                }
+            }
+        }
+        let line = text.chars().map(|character| if character.is_control() { ' ' } else { character });
+        let line: String = line.take(MAX_REFUSAL_CHARS).collect();
+        let code = response.status().as_u16();
+        Ok(match line.trim() {
+            "" => format!("It answered with status {code}."),
+            line => format!("It answered with status {code}: {}.", line.trim_end_matches('.')),
         })
     }
 
     fn failed(&self, error: ureq::Error) -> Failure {
-        let server = self.server().to_string();
-        let connection = |detail: String, passing| Failure {
-            error: Error::Connection { server: server.clone(), detail },
+        let server = |detail: String, passing| Failure {
+            error: Error::Server { address: self.address(), detail },
             passing,
             after: None,
         };
+        let of_tls = |error: &rustls::Error| server(format!("TLS: {error}."), false);
         match error {
             ureq::Error::Other(inner) if inner.is::<Interrupted>() => Error::Interrupted.into(),
-            ureq::Error::Timeout(ureq::Timeout::Connect) => {
-                connection(format!("No connection within {} ms.", self.settings.connect_timeout.as_millis()), true)
+            ureq::Error::Timeout(Timeout::Connect) => {
+                let limit = self.options.connect_timeout.as_millis();
+                server(format!("No connection was made within {limit} ms."), true)
             }
-            ureq::Error::Timeout(_) => Error::TimedOut { server, limit: self.settings.timeout }.into(),
-            ureq::Error::HostNotFound => connection("The host name could not be resolved.".to_owned(), true),
-            ureq::Error::BodyExceedsLimit(_) => Error::TooLarge { server, limit: self.settings.max_body }.into(),
+            // Another try would take as long again.
+            ureq::Error::Timeout(_) => {
+                server(format!("It did not answer within {} ms.", self.options.timeout.as_millis()), false)
+            }
+            ureq::Error::HostNotFound => server("Its name has no address.".to_owned(), true),
+            ureq::Error::BodyExceedsLimit(_) => {
+                Error::LongAnswer { address: self.address(), limit: MAX_ANSWER_BYTES }.into()
+            }
             ureq::Error::LargeResponseHeader(..) => {
-                Error::TooLarge { server, limit: MAX_HEADERS as u64 }.into()
+                Error::LongAnswer { address: self.address(), limit: MAX_HEAD_BYTES as u64 }.into()
             }
-            ureq::Error::Protocol(error) => Error::Protocol { server, detail: format!("{error}.") }.into(),
-            ureq::Error::Rustls(error) => connection(format!("TLS: {error}."), false),
+            ureq::Error::Protocol(error) => self.wrong(format!("It is not HTTP: {error}.")).into(),
+            ureq::Error::Rustls(error) => of_tls(&error),
             ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error) => connection(format!("TLS: {error}."), false),
-                None => connection(format!("{error}."), true),
+                Some(error) => of_tls(error),
+                None => server(format!("The connection failed: {error}."), true),
             },
-            other => connection(format!("{other}."), false),
+            other => server(format!("{other}."), false),
         }
     }
 }
@@ -223,38 +235,48 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Certificates are always checked: against those of a file, or the system's.
-fn tls(settings: &Settings) -> Result<TlsConfig, Error> {
-    let roots: Vec<Certificate<'static>> = match &settings.ca_file {
-        Some(path) => {
-            let refuse = |detail: String| Error::Certificates { place: format!("file \"{}\"", path.display()), detail };
-            let pem = std::fs::read(path).map_err(|error| refuse(format!("{error}.")))?;
-            let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
-            let items = items.map_err(|_| refuse("It is not PEM.".to_owned()))?;
-            let roots: Vec<_> = items
-                .into_iter()
-                .filter_map(|item| if let PemItem::Certificate(found) = item { Some(found) } else { None })
-                .collect();
-            if roots.is_empty() {
-                return Err(refuse("It contains no certificate.".to_owned()));
-            }
-            roots
-        }
-        None => {
-            let found = load_native_certs();
-            if found.certs.is_empty() {
-                let place = "the system's store".to_owned();
-                let detail = match found.errors.first() {
-                    Some(error) => format!("{error}."),
-                    None => "It is empty.".to_owned(),
-                };
-                return Err(Error::Certificates { place, detail });
-            }
-            found.certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect()
-        }
+/// What authenticates, as it is sent.
+fn headers(options: &Options) -> Result<Vec<(HeaderName, HeaderValue)>, Error> {
+    let refuse = || Error::Server {
+        address: options.address.to_string(),
+        detail: "What authenticates has characters that cannot be sent.".to_owned(),
     };
+    let header = |(name, value): &(String, String)| {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| refuse())?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| refuse())?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    };
+    options.credentials.iter().map(header).collect()
+}
+
+/// Certificates are always checked: against those of a file, or the system's.
+fn tls(options: &Options) -> Result<TlsConfig, Error> {
+    let refuse = |detail: String| Error::Server { address: options.address.to_string(), detail };
+    let roots = match &options.ca_file {
+        Some(path) => certificates(path).map_err(|detail| refuse(format!("File \"{}\": {detail}.", path.display())))?,
+        None => load_native_certs().certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect(),
+    };
+    if roots.is_empty() {
+        return Err(refuse("There are no certificates to check the server's by.".to_owned()));
+    }
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build())
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput).to_string());
+    }
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| "it is not PEM".to_owned())? {
+            found.push(certificate);
+        }
+    }
+    Ok(found)
 }

@@ -1,42 +1,66 @@
-//! A blocking HTTP/1.1 client for a process that must not block: a PostgreSQL backend.
+//! A client of HTTP servers for processes that must not block.
 //!
-//! The protocol is ureq's and TLS is rustls's. The sockets are ours ([`socket`]): they are not blocking, and whenever
-//! one is not ready, the caller's [`Wait`] is asked to wait for it, so that a backend waits on its latch as well and a
-//! cancel ends a request at any point. There is no thread. One step does block: looking up a name in DNS, which is
-//! `getaddrinfo` and takes as long as the system's resolver does. Where that matters, name the server by its address.
+//! The protocol is ureq's, TLS is rustls's. The sockets are ours ([`socket`]): they are not blocking, and every wait is
+//! the host's, so that a backend waits on its latch as well and a cancel ends a request at any point. There is no
+//! thread. One step does block: looking up a name, which is `getaddrinfo` and takes as long as the system's resolver
+//! does. Where that matters, name the server by its address.
 //!
 //! All requests are such as may be repeated (GET, and POST that only reads), so that passing failures are: no
 //! connection, a connection that was cut, status 429 and those from 500 on. Redirects are not followed, proxies of the
 //! environment not used, compression is not asked for. Headers and bodies have limits. Certificates are always
-//! checked, against the system's or those of a file.
+//! checked, against those of the system or of a file.
 //!
-//! Credentials go to the server of the URL alone, and over plain HTTP only if that is on this machine or the caller
-//! insists. They are in no error and no `Debug` output; what a server says is freed from them.
+//! What authenticates goes to the server of the address alone, and unencrypted only if that is on this machine or the
+//! caller insists. It is in no error and no `Debug` output; what a server says is freed from it.
 
+mod address;
 mod client;
-mod error;
 mod socket;
-mod url;
-
-pub use client::{Client, Settings};
-pub use error::Error;
-pub use socket::{Process, Ready, Wait};
-pub use url::ServerUrl;
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// A header whose value nobody may see.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Name of the header, such as `api-key`.
-    pub header: &'static str,
-    /// What stands before the secret, such as `Bearer `.
-    pub prefix: &'static str,
-    pub secret: String,
+pub use address::Address;
+pub(crate) use address::segment;
+pub use client::Client;
+
+/// How requests are sent.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the server is.
+    pub address: Address,
+    /// What authenticates: headers by their names. Never told in a message.
+    pub credentials: Vec<(String, String)>,
+    /// Whether that may be sent to another machine unencrypted.
+    pub allow_plain: bool,
+    /// Certificates (PEM) that the server's must come from; `None`: those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an answer may take, from connecting to its last byte. Each try has this time.
+    pub timeout: Duration,
+    /// How often a request is tried again after a failure that may pass.
+    pub retries: u32,
 }
 
-impl fmt::Debug for Credential {
+impl Options {
+    /// Options for a server that asks for no authentication.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            credentials: Vec::new(),
+            allow_plain: false,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(60),
+            retries: 3,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("header", &self.header).finish_non_exhaustive()
+        f.debug_struct("Options").field("address", &self.address).finish_non_exhaustive()
     }
 }

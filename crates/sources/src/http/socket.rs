@@ -16,23 +16,13 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
-/// What a socket is to be ready for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
-    Read,
-    Write,
-}
+use crate::host::Interest;
 
-/// Returns when the socket is ready, when the time is over, or when the process has something else to do, whichever
-/// is first; or sooner. Without a socket it only sleeps.
-pub type Wait = fn(socket: Option<(BorrowedFd<'_>, Ready)>, time: Duration);
-
-/// The process that waits. It must not unwind from these.
+/// The process that waits: [`Host`](crate::Host)'s functions of these names.
 #[derive(Clone, Copy)]
-pub struct Process {
-    /// Whether to give up. Asked after each wait, and before each step.
-    pub interrupted: fn() -> bool,
-    pub wait: Wait,
+pub(super) struct Process {
+    pub(super) interrupted: fn() -> bool,
+    pub(super) wait: fn(Option<(BorrowedFd<'_>, Interest)>, Duration),
 }
 
 impl fmt::Debug for Process {
@@ -52,8 +42,8 @@ impl Process {
     }
 
     /// Waits for a socket, until a deadline.
-    fn wait_for(&self, socket: BorrowedFd<'_>, ready: Ready, until: &Deadline) -> Result<(), Error> {
-        (self.wait)(Some((socket, ready)), until.left()?);
+    fn wait_for(&self, socket: BorrowedFd<'_>, interest: Interest, until: &Deadline) -> Result<(), Error> {
+        (self.wait)(Some((socket, interest)), until.left()?);
         self.check()
     }
 
@@ -159,7 +149,7 @@ fn open(address: SocketAddr, process: &Process, until: &Deadline) -> Result<TcpS
         Ok(()) => {}
         // Interrupted by a signal, it goes on by itself, too.
         Err(Errno::INPROGRESS | Errno::INTR) => loop {
-            process.wait_for(socket.as_fd(), Ready::Write, until)?;
+            process.wait_for(socket.as_fd(), Interest::Writable, until)?;
             sockopt::socket_error(&socket).map_err(io)?.map_err(io)?;
             match rustix::net::getpeername(&socket) {
                 Ok(_) => break,
@@ -207,7 +197,7 @@ impl Transport for Socket {
                 Ok(0) => return Err(Error::Io(ErrorKind::WriteZero.into())),
                 Ok(written) => rest = &rest[written..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.process.wait_for(self.stream.as_fd(), Ready::Write, &until)?;
+                    self.process.wait_for(self.stream.as_fd(), Interest::Writable, &until)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -228,7 +218,7 @@ impl Transport for Socket {
                     return Ok(amount > 0);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.process.wait_for(self.stream.as_fd(), Ready::Read, &until)?;
+                    self.process.wait_for(self.stream.as_fd(), Interest::Readable, &until)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

@@ -41,7 +41,7 @@ pub struct Qdrant {
 #[derive(Debug, Clone)]
 pub enum Place {
     /// A server.
-    Server(Box<http::Settings>),
+    Server(Box<http::Options>),
     /// A directory of qdrant-client.
     Directory(PathBuf),
 }
@@ -51,14 +51,14 @@ const PAGE: f64 = 8192.0;
 impl Qdrant {
     fn place(&self) -> String {
         match &self.place {
-            Place::Server(settings) => format!("Qdrant server \"{}\"", settings.url),
+            Place::Server(options) => format!("Qdrant server {}", options.address),
             Place::Directory(path) => format!("local store of Qdrant \"{}\"", path.display()),
         }
     }
 
     fn open_place(&self) -> Result<Opened, Error> {
         Ok(match &self.place {
-            Place::Server(settings) => Opened::Server(Rc::new(Server::new((**settings).clone())?)),
+            Place::Server(options) => Opened::Server(Rc::new(Server::new((**options).clone(), &self.host)?)),
             Place::Directory(path) => Opened::Directory(Local::new(path, &self.host)),
         })
     }

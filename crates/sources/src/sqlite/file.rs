@@ -101,13 +101,14 @@ fn begin(address: &str, flags: OpenFlags, host: &Host) -> rusqlite::Result<Conne
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(address, flags)?;
     connection.busy_timeout(Duration::ZERO)?;
-    distrust(&mut connection)?;
     let interrupted = host.interrupted;
     connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(interrupted))?;
     let patience = Instant::now() + BUSY_PATIENCE;
     loop {
-        // The first read takes the lock, and rolls back what a crash has left.
-        match connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema") {
+        // The first read takes the lock, and rolls back what a crash has left. Some pragmas read, too.
+        let begun = distrust(&mut connection)
+            .and_then(|()| connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema"));
+        match begun {
             Err(error) if classify(&error) == Failure::Busy && Instant::now() < patience => {
                 connection.execute_batch("ROLLBACK").ok(); // there may be none
                 if interrupted() {

@@ -5,8 +5,8 @@
 
 use rusqlite::types::Value as Bound;
 
-use super::schema::{Affinity, Attribute, Key, Relation, quote};
 use super::InvalidText;
+use super::schema::{Affinity, Attribute, Key, Relation, quote};
 use crate::scan::{Accepted, Comparison, Filter, OnError, Operand, Operation, Scan};
 use crate::table::Kind;
 use crate::value::Type;
@@ -53,7 +53,9 @@ fn comparable(column: &Attribute, of: Type, comparison: Comparison, invalid: Inv
         Type::Double => column.affinity == Affinity::Real,
         // Other orders than that of bytes are PostgreSQL's own; stripped text is equal to what is not equal here.
         Type::Text => {
-            column.affinity == Affinity::Text && comparison == Comparison::Equal && invalid == InvalidText::Error
+            column.affinity == Affinity::Text
+                && comparison == Comparison::Equal
+                && invalid == InvalidText::Error
         }
         _ => false,
     };

@@ -49,7 +49,12 @@ pub(super) struct TableRows {
 }
 
 impl TableRows {
-    pub(super) fn open(source: &Sqlite, database: Database, relation: Relation, scan: &Scan) -> Result<Self, Error> {
+    pub(super) fn open(
+        source: &Sqlite,
+        database: Database,
+        relation: Relation,
+        scan: &Scan,
+    ) -> Result<Self, Error> {
         let targets = scan
             .columns
             .iter()
@@ -79,9 +84,8 @@ impl TableRows {
 
     /// Prepares the query and begins to run it.
     fn run(&self, database: Database) -> Result<Running, Error> {
-        let prepared =
-            Prepared::try_new(database, |database| database.connection().prepare(&self.query.sql))
-                .map_err(|error| self.failed(&error))?;
+        let prepared = Prepared::try_new(database, |database| database.connection().prepare(&self.query.sql))
+            .map_err(|error| self.failed(&error))?;
         self.start(prepared)
     }
 
@@ -106,7 +110,9 @@ impl TableRows {
                 path: self.source.path.display().to_string(),
                 detail: match self.last.filter(|_| self.count > 0) {
                     Some(rowid) => format!("In table \"{table}\", after rowid {rowid}. {}", says(&detail)),
-                    None if self.count > 0 => format!("In table \"{table}\", after row {}. {}", self.count, says(&detail)),
+                    None if self.count > 0 => {
+                        format!("In table \"{table}\", after row {}. {}", self.count, says(&detail))
+                    }
                     None => format!("In table \"{table}\". {}", says(&detail)),
                 },
             },
@@ -143,10 +149,8 @@ impl TableRows {
         let mut columns = vec![rowid.to_owned()];
         columns.extend(self.scan.columns.iter().map(|(name, _)| super::schema::quote(name)));
         let table = super::schema::quote(&self.relation.name);
-        let sql = format!(
-            "SELECT {} FROM {table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT 1",
-            columns.join(", ")
-        );
+        let sql =
+            format!("SELECT {} FROM {table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT 1", columns.join(", "));
         let mut statement = database.connection().prepare(&sql).map_err(|error| self.failed(&error))?;
         // The rowid that is found, or none: the outer answer is whether the page could be read.
         let mut probe = |from: i64| -> Result<Option<Option<i64>>, Error> {
@@ -236,7 +240,9 @@ impl Rows for TableRows {
         let at = self.query.key_columns + column;
         let value = match row.get_ref(at) {
             Ok(value) => value,
-            Err(error) => return Err(Error::Read { table: self.relation.name.clone(), detail: error.to_string() }),
+            Err(error) => {
+                return Err(Error::Read { table: self.relation.name.clone(), detail: error.to_string() });
+            }
         };
         let target = self.targets[column];
         match convert(value, target, &*self.source.host.zone, &mut self.scratch) {
