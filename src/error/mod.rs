@@ -64,8 +64,8 @@ pub(crate) enum Error {
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
     ForeignOption { option: String, fault: OptionFault },
-    #[error("schema \"{0}\" does not exist in the source")]
-    ForeignSchema(String),
+    #[error("schema \"{schema}\" does not exist in the source")]
+    ForeignSchema { schema: String, valid: &'static str },
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
     ForeignType { column: String, table: String, of: String },
     #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
@@ -122,7 +122,7 @@ impl Error {
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
+            Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
             Self::Trigger { .. }
@@ -203,7 +203,7 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
-            Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
+            Self::ForeignSchema { valid, .. } => Some(format!("The only one is \"{valid}\".")),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {
                 Some("Declare it as text, and cast what is read.".to_owned())

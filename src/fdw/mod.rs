@@ -8,8 +8,10 @@ mod host;
 mod import;
 mod options;
 mod plan;
+mod qdrant;
 mod scan;
 mod source;
+mod user;
 mod values;
 
 use pgrx::pg_sys;
@@ -39,6 +41,7 @@ use sql_function;
 
 sql_function!(vector_embed_sqlite_handler, pg_finfo_vector_embed_sqlite_handler, handler);
 sql_function!(vector_embed_chroma_handler, pg_finfo_vector_embed_chroma_handler, handler);
+sql_function!(vector_embed_qdrant_handler, pg_finfo_vector_embed_qdrant_handler, handler);
 
 /// The callbacks. What is not here, such as writing, PostgreSQL refuses by itself.
 unsafe fn handler(_: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

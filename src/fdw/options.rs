@@ -29,7 +29,7 @@ pub(super) const COLUMN_NAME: &str = "column_name";
 
 const SQLITE_SERVER: &[&str] = &[PATH, TIMEZONE, ON_ERROR, INVALID_TEXT];
 const SQLITE_TABLE: &[&str] = &[TABLE_NAME, TIMEZONE, ON_ERROR, INVALID_TEXT];
-/// Option of a Chroma server: where it is, if it is one that runs.
+/// Option of a Chroma or Qdrant server: where it is, if it is one that runs.
 pub(super) const URL: &str = "url";
 /// Option of a Chroma server: whose databases these are.
 pub(super) const TENANT: &str = "tenant";
@@ -47,7 +47,7 @@ pub(super) const PASSWORD: &str = "password";
 const CHROMA_SERVER: &[&str] = &[PATH, URL, TENANT, DATABASE, ON_ERROR, INVALID_TEXT, TIMEOUT, TOKEN_HEADER];
 const CHROMA_TABLE: &[&str] = &[TABLE_NAME, DATABASE, ON_ERROR, INVALID_TEXT];
 const CHROMA_USER: &[&str] = &[TOKEN, USER, PASSWORD];
-const COLUMN: &[&str] = &[COLUMN_NAME];
+pub(super) const COLUMN: &[&str] = &[COLUMN_NAME];
 
 sql_function!(vector_embed_sqlite_validator, pg_finfo_vector_embed_sqlite_validator, validate_sqlite);
 
@@ -66,7 +66,10 @@ unsafe fn validate_chroma(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { validate(call, check_chroma) }
 }
 
-unsafe fn validate(
+/// # Safety
+///
+/// The call must be one of a validator.
+pub(super) unsafe fn validate(
     call: pg_sys::FunctionCallInfo,
     check: fn(&Options, pg_sys::Oid) -> Result<(), Error>,
 ) -> pg_sys::Datum {
@@ -122,7 +125,8 @@ fn check_chroma(options: &Options, catalog: pg_sys::Oid) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_path(options: &Options, valid: &'static str) -> Result<(), Error> {
+/// Whether there is a path, and whoever sets it may.
+pub(super) fn check_path(options: &Options, valid: &'static str) -> Result<(), Error> {
     let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
     if !path.starts_with('/') {
         return Err(value(PATH, path, valid));
@@ -246,6 +250,6 @@ impl Options {
     }
 }
 
-fn value(option: &str, value: &str, valid: &'static str) -> Error {
+pub(super) fn value(option: &str, value: &str, valid: &'static str) -> Error {
     fault(option, OptionFault::Value { value: value.to_owned(), valid })
 }

@@ -13,6 +13,7 @@ use super::columns::{Column, columns};
 use super::filter::{Condition, Stored, condition, filter};
 use super::host::finish;
 use super::source::of_table;
+use super::user::of_relation;
 use crate::error::{Error, OrRaise};
 use crate::pg::nodes::{items, list};
 use crate::pg::text::to_server;
@@ -95,7 +96,7 @@ unsafe fn find_out(
     unsafe {
         let clauses = items::<pg_sys::RestrictInfo>((*relation).baserestrictinfo);
         let columns = read_columns(relation, table, &clauses)?;
-        let (opened, name) = of_table(table)?;
+        let (opened, name) = of_table(table, of_relation(relation))?;
         let scan = Scan {
             table: name,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),

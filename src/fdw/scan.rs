@@ -11,6 +11,7 @@ use super::filter::{Stored, operand};
 use super::host::finish;
 use super::plan::Carried;
 use super::source::{Opened, of_table};
+use super::user::of_scan;
 use super::values::Converter;
 use crate::error::Error;
 use crate::pg::nodes::items;
@@ -52,7 +53,7 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
         let relation = (*node).ss.ss_currentRelation;
         let carried = Carried::load((*plan).fdw_private)?;
         let columns = columns((*relation).rd_id, (*relation).rd_att, carried.columns.iter().copied())?;
-        let (opened, table) = of_table((*relation).rd_id)?;
+        let (opened, table) = of_table((*relation).rd_id, of_scan(node))?;
         let scan = Scan {
             table,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),

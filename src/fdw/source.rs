@@ -9,6 +9,7 @@ use vector_embed_sources::sqlite::Sqlite;
 use vector_embed_sources::{OnError, Source};
 
 use super::host::host;
+use super::qdrant;
 use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, fault};
 use crate::error::{Error, OptionFault};
 use crate::pg::text::from_server;
@@ -18,6 +19,7 @@ use crate::pg::text::from_server;
 pub(super) enum Store {
     Sqlite,
     Chroma,
+    Qdrant,
 }
 
 impl Store {
@@ -32,6 +34,7 @@ impl Store {
         match name.to_bytes() {
             b"sqlite_handler" => Ok(Self::Sqlite),
             b"chroma_handler" => Ok(Self::Chroma),
+            b"qdrant_handler" => Ok(Self::Qdrant),
             _ => Err(Error::Internal("the foreign data wrapper is not one of vector_embed")),
         }
     }
@@ -41,6 +44,7 @@ impl Store {
         match self {
             Self::Sqlite => c"SQLite Query",
             Self::Chroma => c"Chroma Query",
+            Self::Qdrant => c"Qdrant Query",
         }
     }
 }
@@ -52,15 +56,15 @@ pub(super) struct Opened {
     pub(super) on_error: OnError,
 }
 
-/// The store of a server, with the options of one of its tables.
+/// The store of a server, with the options of one of its tables, as a user reads it.
 ///
 /// # Safety
 ///
 /// The server must exist, and `more` be a list of options.
-unsafe fn open(server: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
+unsafe fn open(id: pg_sys::Oid, user: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
     // SAFETY: the caller's promise.
     let (store, options) = unsafe {
-        let server = pg_sys::GetForeignServer(server);
+        let server = pg_sys::GetForeignServer(id);
         (Store::of((*server).fdwid)?, Options::from_list((*server).options).and(more))
     };
     let host = host(options.zone()?);
@@ -75,6 +79,8 @@ unsafe fn open(server: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
             on_damage: options.on_damage(),
             host,
         }),
+        // SAFETY: the caller's promise.
+        Store::Qdrant => Box::new(unsafe { qdrant::open(&options, id, user, host)? }),
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
 }
@@ -90,19 +96,21 @@ pub(super) unsafe fn of_schema(server: pg_sys::Oid, schema: &str) -> Result<Open
     let more = match store {
         // The one schema that it has.
         Store::Sqlite if schema == "main" => Options::default(),
-        Store::Sqlite => return Err(Error::ForeignSchema(schema.to_owned())),
+        Store::Qdrant if schema == qdrant::SCHEMA => Options::default(),
+        Store::Sqlite => return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: "main" }),
+        Store::Qdrant => return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: qdrant::SCHEMA }),
         Store::Chroma => Options::of(DATABASE, schema),
     };
     // SAFETY: the caller's promise.
-    unsafe { open(server, more) }
+    unsafe { open(server, pg_sys::GetUserId(), more) }
 }
 
-/// The store of a foreign table, and the table's name there.
+/// The store of a foreign table, as a user reads it, and the table's name there.
 ///
 /// # Safety
 ///
 /// The foreign table must exist.
-pub(super) unsafe fn of_table(table: pg_sys::Oid) -> Result<(Opened, String), Error> {
+pub(super) unsafe fn of_table(table: pg_sys::Oid, user: pg_sys::Oid) -> Result<(Opened, String), Error> {
     // SAFETY: the caller's promise.
     unsafe {
         let foreign = pg_sys::GetForeignTable(table);
@@ -111,6 +119,6 @@ pub(super) unsafe fn of_table(table: pg_sys::Oid) -> Result<(Opened, String), Er
             Some(name) => name.to_owned(),
             None => from_server(CStr::from_ptr(pg_sys::get_rel_name(table))),
         };
-        Ok((open((*foreign).serverid, options)?, name))
+        Ok((open((*foreign).serverid, user, options)?, name))
     }
 }
