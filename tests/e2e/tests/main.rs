@@ -16,6 +16,7 @@ mod intruders;
 mod models;
 mod planning;
 mod poison;
+mod qdrant;
 mod replication;
 mod restore;
 mod rules;
