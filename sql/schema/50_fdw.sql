@@ -40,3 +40,10 @@ CREATE FOREIGN DATA WRAPPER vector_embed_qdrant
     HANDLER vector_embed.qdrant_handler VALIDATOR vector_embed.qdrant_validator;
 COMMENT ON FOREIGN DATA WRAPPER vector_embed_qdrant IS
     'collections of a Qdrant server, or of a local store of qdrant-client, to be read';
+
+CREATE FUNCTION vector_embed.sqlite_check(
+    server text, OUT table_name text, OUT rowid bigint, OUT column_name text, OUT value text, OUT problem text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'sqlite_check_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 100000 ROWS 100;
+COMMENT ON FUNCTION vector_embed.sqlite_check(text) IS
+    'every value of the SQLite file behind a server that does not fit the type its column is imported as, and what of the file cannot be read';

@@ -64,6 +64,8 @@ pub(crate) enum Error {
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
     ForeignOption { option: String, fault: OptionFault },
+    #[error("server \"{0}\" is not one of vector_embed_sqlite")]
+    NoSqlite(String),
     #[error("schema \"{schema}\" does not exist in the source")]
     ForeignSchema { schema: String, valid: &'static str },
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
@@ -122,6 +124,7 @@ impl Error {
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
@@ -129,9 +132,7 @@ impl Error {
             | Self::Column { .. }
             | Self::Table { .. }
             | Self::ForeignOption { .. }
-            | Self::Source(_) => {
-                self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code)
-            }
+            | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,

@@ -111,7 +111,8 @@ pub(super) fn tell(error: &SourceError) -> Told {
             Told::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message).hint("Try again.")
         }
         SourceError::Server { detail, .. } => {
-            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message).detail(sentence(detail))
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message)
+                .detail(sentence(detail))
         }
         SourceError::Answer { detail, .. } => {
             Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message).detail(sentence(detail))
@@ -123,8 +124,8 @@ pub(super) fn tell(error: &SourceError) -> Told {
             )
         }
         SourceError::Refused { status, detail, .. } => {
-            let told =
-                Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message).detail(sentence(detail));
+            let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)
+                .detail(sentence(detail));
             match status {
                 401 | 403 => told.hint("The options of a user mapping authenticate."),
                 _ => told,
@@ -139,8 +140,9 @@ pub(super) fn tell(error: &SourceError) -> Told {
             .hint("Option \"table_name\" of a foreign table tells its name in the source."),
         SourceError::NoColumn { .. } => Told::new(PgSqlErrorCode::ERRCODE_FDW_COLUMN_NAME_NOT_FOUND, message)
             .hint("Option \"column_name\" of a column tells its name in the source."),
-        SourceError::Unimportable { .. } => Told::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, message)
-            .hint("Leave it out with EXCEPT."),
+        SourceError::Unimportable { .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, message).hint("Leave it out with EXCEPT.")
+        }
         SourceError::Type { hint, .. } => {
             let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message);
             match hint {
@@ -149,9 +151,8 @@ pub(super) fn tell(error: &SourceError) -> Told {
             }
         }
         SourceError::Value(bad) => {
-            let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, message).detail(
-                format!("The value at {} is {}: {}.", bad.row, bad.value, bad.problem),
-            );
+            let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE, message)
+                .detail(format!("The value at {} is {}, which {}.", bad.row, bad.value, bad.problem));
             told.hint(match bad.problem {
                 Problem::Nul | Problem::Encoding => {
                     "Option \"invalid_text\" tells what becomes of such text: error, strip or hex."

@@ -122,7 +122,8 @@ impl Zone for ServerZone {
         unsafe {
             let mut parts = pg_sys::pg_tm::default();
             let mut fraction = 0;
-            if pg_sys::timestamp2tm(local, null_mut(), &mut parts, &mut fraction, null_mut(), null_mut()) != 0 {
+            if pg_sys::timestamp2tm(local, null_mut(), &mut parts, &mut fraction, null_mut(), null_mut()) != 0
+            {
                 return local;
             }
             let west = pg_sys::DetermineTimeZoneOffset(&mut parts, self.0);

@@ -80,7 +80,8 @@ unsafe fn commands(
         }
         let server = from_server(CStr::from_ptr((*statement).server_name));
         let mut taken = HashSet::new();
-        let has_vectors = |table: &Table| table.columns.iter().any(|column| matches!(column.of, Type::Vector(_)));
+        let has_vectors =
+            |table: &Table| table.columns.iter().any(|column| matches!(column.of, Type::Vector(_)));
         let vectors = if tables.iter().any(has_vectors) { schema_of_vector()? } else { String::new() };
         let tables = tables.iter();
         Ok(tables.map(|table| declare(table, &server, &vectors, opened.on_error, &mut taken)).collect())
@@ -97,7 +98,13 @@ unsafe fn schema_of_vector() -> Result<String, Error> {
 }
 
 /// A table's declaration.
-fn declare(table: &Table, server: &str, vectors: &str, on_error: OnError, taken: &mut HashSet<String>) -> CString {
+fn declare(
+    table: &Table,
+    server: &str,
+    vectors: &str,
+    on_error: OnError,
+    taken: &mut HashSet<String>,
+) -> CString {
     let mut names = HashSet::new();
     let columns = table.columns.iter().enumerate().map(|(at, column)| {
         let wanted = match column.name.as_str() {

@@ -2,6 +2,7 @@
 //!
 //! One set of callbacks serves all kinds of store. Which kind a foreign table is of, its wrapper's handler tells.
 
+mod check;
 mod columns;
 mod filter;
 mod host;
@@ -10,8 +11,8 @@ mod options;
 mod plan;
 mod qdrant;
 mod scan;
+mod server;
 mod source;
-mod user;
 mod values;
 
 use pgrx::pg_sys;

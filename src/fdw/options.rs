@@ -6,9 +6,10 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use vector_embed_sources::OnError;
-use vector_embed_sources::http::Address;
+use vector_embed_sources::http::{self, Address};
 use vector_embed_sources::sqlite::InvalidText;
 
+use super::server::{ALLOW_PLAIN_HTTP, CA_FILE, CONNECT_TIMEOUT, RETRIES, check_place};
 use super::sql_function;
 use crate::error::{Error, OptionFault, OrRaise};
 use crate::pg::nodes::items;
@@ -44,7 +45,20 @@ pub(super) const TOKEN: &str = "token";
 pub(super) const USER: &str = "user";
 pub(super) const PASSWORD: &str = "password";
 
-const CHROMA_SERVER: &[&str] = &[PATH, URL, TENANT, DATABASE, ON_ERROR, INVALID_TEXT, TIMEOUT, TOKEN_HEADER];
+const CHROMA_SERVER: &[&str] = &[
+    PATH,
+    URL,
+    TENANT,
+    DATABASE,
+    ON_ERROR,
+    INVALID_TEXT,
+    CA_FILE,
+    CONNECT_TIMEOUT,
+    TIMEOUT,
+    RETRIES,
+    ALLOW_PLAIN_HTTP,
+    TOKEN_HEADER,
+];
 const CHROMA_TABLE: &[&str] = &[TABLE_NAME, DATABASE, ON_ERROR, INVALID_TEXT];
 const CHROMA_USER: &[&str] = &[TOKEN, USER, PASSWORD];
 pub(super) const COLUMN: &[&str] = &[COLUMN_NAME];
@@ -113,16 +127,7 @@ fn check_chroma(options: &Options, catalog: pg_sys::Oid) -> Result<(), Error> {
     options.invalid_text()?;
     options.timeout()?;
     options.check_headers()?;
-    if catalog == pg_sys::ForeignServerRelationId {
-        match (options.get(PATH), options.url()?) {
-            (Some(_), Some(_)) => return Err(fault(URL, OptionFault::Both { other: PATH })),
-            (_, None) => check_path(options, "It is the absolute path of a directory on the server.")?,
-            // SAFETY: looks the current user up.
-            (None, Some(_)) if !unsafe { pg_sys::superuser() } => return Err(fault(URL, OptionFault::NoSuperuser)),
-            (None, Some(_)) => {}
-        }
-    }
-    Ok(())
+    if catalog == pg_sys::ForeignServerRelationId { check_place(options) } else { Ok(()) }
 }
 
 /// Whether there is a path, and whoever sets it may.
@@ -226,15 +231,34 @@ impl Options {
     /// Whether what goes to headers can: a line's end in it would begin another header.
     fn check_headers(&self) -> Result<(), Error> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if let Some(name) = self.get(TOKEN_HEADER).filter(|name| name.is_empty() || !name.bytes().all(is_token)) {
+        if let Some(name) =
+            self.get(TOKEN_HEADER).filter(|name| name.is_empty() || !name.bytes().all(is_token))
+        {
             return Err(value(TOKEN_HEADER, name, "It is the name of a header, such as X-Chroma-Token."));
         }
         for name in [TOKEN, USER, PASSWORD] {
             if self.get(name).is_some_and(|value| value.bytes().any(|byte| !(b' '..=b'~').contains(&byte))) {
-                return Err(fault(name, OptionFault::Secret { valid: "It has printable ASCII characters only." }));
+                return Err(fault(
+                    name,
+                    OptionFault::Secret { valid: "It has printable ASCII characters only." },
+                ));
             }
         }
         Ok(())
+    }
+
+    /// Headers that authenticate, of the options of a user mapping. `header`: where a token goes that is no bearer's.
+    pub(super) fn credentials(&self, header: Option<&str>) -> Vec<(String, String)> {
+        const AUTHORIZATION: &str = "Authorization";
+        let of_token = |token: &str| match header {
+            Some(header) => (header.to_owned(), token.to_owned()),
+            None => (AUTHORIZATION.to_owned(), format!("Bearer {token}")),
+        };
+        let of_user = |user: &str| {
+            let pair = format!("{user}:{}", self.get(PASSWORD).unwrap_or_default());
+            (AUTHORIZATION.to_owned(), format!("Basic {}", http::base64(pair.as_bytes())))
+        };
+        [self.get(TOKEN).map(of_token), self.get(USER).map(of_user)].into_iter().flatten().collect()
     }
 
     /// The zone of timestamps that name none; UTC unless told otherwise, as SQLite's own functions have it.

@@ -13,7 +13,6 @@ use super::columns::{Column, columns};
 use super::filter::{Condition, Stored, condition, filter};
 use super::host::finish;
 use super::source::of_table;
-use super::user::of_relation;
 use crate::error::{Error, OrRaise};
 use crate::pg::nodes::{items, list};
 use crate::pg::text::to_server;
@@ -84,19 +83,17 @@ pub(super) unsafe extern "C-unwind" fn rel_size(
         let known = finish(find_out(relation, table));
         (*relation).tuples = known.estimate.rows.max(0.0);
         pg_sys::set_baserel_size_estimates(root, relation);
-        (*relation).fdw_private = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(known).cast();
+        (*relation).fdw_private =
+            PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(known).cast();
     }
 }
 
-unsafe fn find_out(
-    relation: *mut pg_sys::RelOptInfo,
-    table: pg_sys::Oid,
-) -> Result<Known, Error> {
+unsafe fn find_out(relation: *mut pg_sys::RelOptInfo, table: pg_sys::Oid) -> Result<Known, Error> {
     // SAFETY: the planner's own structures.
     unsafe {
         let clauses = items::<pg_sys::RestrictInfo>((*relation).baserestrictinfo);
         let columns = read_columns(relation, table, &clauses)?;
-        let (opened, name) = of_table(table, of_relation(relation))?;
+        let (opened, name) = of_table(table, (*relation).userid)?;
         let scan = Scan {
             table: name,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),

@@ -1,30 +1,20 @@
 //! Options of `vector_embed_qdrant`, and the store they tell.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use vector_embed_sources::Host;
-use vector_embed_sources::http;
 use vector_embed_sources::qdrant::{Place, Qdrant};
 
-use super::options::{COLUMN, ON_ERROR, Options, PATH, TABLE_NAME, TIMEOUT, URL, check_path, fault, validate, value};
+use super::options::{COLUMN, ON_ERROR, Options, PATH, TABLE_NAME, TIMEOUT, URL, fault, validate, value};
+use super::server::{ALLOW_PLAIN_HTTP, CA_FILE, CONNECT_TIMEOUT, RETRIES, check_place, http_options};
 use super::sql_function;
-use super::user;
 use crate::error::{Error, OptionFault};
 
 /// The one schema that a store has.
 pub(super) const SCHEMA: &str = "collections";
 
-/// Option of a server: certificates that its own must come from.
-const CA_FILE: &str = "ca_file";
-/// Option of a server: seconds that connecting may take.
-const CONNECT_TIMEOUT: &str = "connect_timeout";
-/// Option of a server: how often a request is tried again.
-const RETRIES: &str = "retries";
-/// Option of a server: whether a key may go to another machine unencrypted.
-const ALLOW_PLAIN_HTTP: &str = "allow_plain_http";
 /// Option of a server or table: points to ask for at once.
 const FETCH_SIZE: &str = "fetch_size";
 /// Option of a user mapping.
@@ -32,8 +22,6 @@ const API_KEY: &str = "api_key";
 
 const SERVER: &[&str] =
     &[URL, PATH, CA_FILE, CONNECT_TIMEOUT, TIMEOUT, RETRIES, ALLOW_PLAIN_HTTP, FETCH_SIZE, ON_ERROR];
-/// Those that say how to talk to a server that runs.
-const OF_URL: &[&str] = &[CA_FILE, CONNECT_TIMEOUT, TIMEOUT, RETRIES, ALLOW_PLAIN_HTTP, FETCH_SIZE];
 const TABLE: &[&str] = &[TABLE_NAME, FETCH_SIZE, ON_ERROR];
 const USER_MAPPING: &[&str] = &[API_KEY];
 
@@ -63,27 +51,7 @@ fn check(options: &Options, catalog: pg_sys::Oid) -> Result<(), Error> {
         let valid = "It has printable ASCII characters only, and no spaces.";
         return Err(fault(API_KEY, OptionFault::Secret { valid }));
     }
-    if catalog != pg_sys::ForeignServerRelationId {
-        return Ok(());
-    }
-    if options.get(URL).is_none() {
-        if let Some(name) = OF_URL.iter().find(|name| options.get(name).is_some()) {
-            return Err(fault(name, OptionFault::Needs { other: URL }));
-        }
-        return check_path(options, "It is the absolute path of a directory on the server.");
-    }
-    if options.get(PATH).is_some() {
-        return Err(fault(URL, OptionFault::Both { other: PATH }));
-    }
-    // SAFETY: looks the current user up.
-    if !unsafe { pg_sys::superuser() } {
-        return Err(fault(URL, OptionFault::NoSuperuser));
-    }
-    if let Some(path) = options.get(CA_FILE).filter(|path| !path.starts_with('/')) {
-        return Err(value(CA_FILE, path, "It is the absolute path of a file on the server."));
-    }
-    http_options(options)?;
-    Ok(())
+    if catalog == pg_sys::ForeignServerRelationId { check_place(options) } else { Ok(()) }
 }
 
 fn fetch_size(options: &Options) -> Result<u32, Error> {
@@ -92,49 +60,14 @@ fn fetch_size(options: &Options) -> Result<u32, Error> {
     told.parse().ok().filter(|size| (1..=10_000).contains(size)).ok_or_else(|| value(FETCH_SIZE, told, valid))
 }
 
-fn http_options(options: &Options) -> Result<Option<http::Options>, Error> {
-    let Some(address) = options.url()? else { return Ok(None) };
-    let mut http = http::Options::new(address);
-    http.timeout = options.timeout()?;
-    if let Some(told) = options.get(CONNECT_TIMEOUT) {
-        let valid = "It is a number of seconds, from 1 to 3600.";
-        let seconds = told.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
-        http.connect_timeout = Duration::from_secs(seconds.ok_or_else(|| value(CONNECT_TIMEOUT, told, valid))?);
-    }
-    if let Some(told) = options.get(RETRIES) {
-        let retries = told.parse().ok().filter(|retries| *retries <= 10);
-        http.retries = retries.ok_or_else(|| value(RETRIES, told, "It is a number from 0 to 10."))?;
-    }
-    http.allow_plain = match options.get(ALLOW_PLAIN_HTTP) {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => return Err(value(ALLOW_PLAIN_HTTP, other, "Valid values are: true, false.")),
-    };
-    http.ca_file = options.get(CA_FILE).map(PathBuf::from);
-    Ok(Some(http))
-}
-
-/// The store of a server, as a user reads it.
-///
-/// # Safety
-///
-/// The server must exist.
-pub(super) unsafe fn open(
-    options: &Options,
-    server: pg_sys::Oid,
-    user: pg_sys::Oid,
-    host: Host,
-) -> Result<Qdrant, Error> {
+/// The store of a server, for a user with these options of a mapping.
+pub(super) fn open(options: &Options, mapped: &Options, host: Host) -> Result<Qdrant, Error> {
     let place = match http_options(options)? {
         Some(mut http) => {
-            // SAFETY: the caller's promise.
-            let mapped = unsafe { user::mapping(server, user) };
             http.credentials.extend(mapped.get(API_KEY).map(|key| ("api-key".to_owned(), key.to_owned())));
             Place::Server(Box::new(http))
         }
-        None => {
-            Place::Directory(options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))?)
-        }
+        None => Place::Directory(options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))?),
     };
     Ok(Qdrant { place, fetch_size: fetch_size(options)?, host })
 }

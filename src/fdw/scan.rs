@@ -11,7 +11,6 @@ use super::filter::{Stored, operand};
 use super::host::finish;
 use super::plan::Carried;
 use super::source::{Opened, of_table};
-use super::user::of_scan;
 use super::values::Converter;
 use crate::error::Error;
 use crate::pg::nodes::items;
@@ -53,7 +52,7 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
         let relation = (*node).ss.ss_currentRelation;
         let carried = Carried::load((*plan).fdw_private)?;
         let columns = columns((*relation).rd_id, (*relation).rd_att, carried.columns.iter().copied())?;
-        let (opened, table) = of_table((*relation).rd_id, of_scan(node))?;
+        let (opened, table) = of_table((*relation).rd_id, checked_as(node))?;
         let scan = Scan {
             table,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),
@@ -63,7 +62,8 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
             on_error: opened.on_error,
         };
         let expressions = items::<pg_sys::Node>((*plan).fdw_exprs);
-        let states = items::<pg_sys::ExprState>(pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps));
+        let states =
+            items::<pg_sys::ExprState>(pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps));
         let types = expressions.into_iter().map(|expression| pg_sys::exprType(expression));
         Ok(Own {
             opened,
@@ -74,6 +74,24 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
             rows: None,
             anew: true,
         })
+    }
+}
+
+/// Whose rights count; none for the current user.
+unsafe fn checked_as(node: *mut pg_sys::ForeignScanState) -> pg_sys::Oid {
+    // SAFETY: the executor's own structures.
+    unsafe {
+        let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let tables = (*(*node).ss.ps.state).es_range_table;
+            let place = (*plan).scan.scanrelid as i32 - 1;
+            (*pg_sys::list_nth(tables, place).cast::<pg_sys::RangeTblEntry>()).checkAsUser
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            (*plan).checkAsUser
+        }
     }
 }
 
@@ -154,7 +172,11 @@ impl Own {
                 let column = converter.column();
                 if datum.is_none() && column.not_null && rows.losses().values > before {
                     let column = column.name.clone();
-                    return Err(Error::ForeignNull { column, table: self.scan.table.clone(), row: rows.row_name() });
+                    return Err(Error::ForeignNull {
+                        column,
+                        table: self.scan.table.clone(),
+                        row: rows.row_name(),
+                    });
                 }
                 let place = column.number as usize - 1;
                 *(*slot).tts_isnull.add(place) = datum.is_none();
@@ -170,7 +192,8 @@ fn bad_value(rows: &mut dyn Rows, scan: &Scan, at: usize, problem: Problem) -> S
     const MAX_CHARS: usize = 60;
     let value = match rows.value(at) {
         Ok(Value::Text(text) | Value::Json(text) | Value::Numeric(text)) => {
-            let mut told = format!("'{}'", text.chars().take(MAX_CHARS).collect::<String>().replace('\'', "''"));
+            let mut told =
+                format!("'{}'", text.chars().take(MAX_CHARS).collect::<String>().replace('\'', "''"));
             if text.chars().nth(MAX_CHARS).is_some() {
                 told.push_str("...");
             }

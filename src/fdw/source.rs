@@ -4,13 +4,14 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
-use vector_embed_sources::chroma::Directory;
+use vector_embed_sources::chroma::{Directory, Server};
 use vector_embed_sources::sqlite::Sqlite;
 use vector_embed_sources::{OnError, Source};
 
 use super::host::host;
 use super::qdrant;
-use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, fault};
+use super::server::http_options;
+use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, TOKEN_HEADER, fault};
 use crate::error::{Error, OptionFault};
 use crate::pg::text::from_server;
 
@@ -56,33 +57,86 @@ pub(super) struct Opened {
     pub(super) on_error: OnError,
 }
 
-/// The store of a server, with the options of one of its tables, as a user reads it.
+/// The store of a server, with the options of one of its tables, for a user whose mapping counts.
 ///
 /// # Safety
 ///
 /// The server must exist, and `more` be a list of options.
-unsafe fn open(id: pg_sys::Oid, user: pg_sys::Oid, more: Options) -> Result<Opened, Error> {
+unsafe fn open(server: pg_sys::Oid, more: Options, user: pg_sys::Oid) -> Result<Opened, Error> {
     // SAFETY: the caller's promise.
-    let (store, options) = unsafe {
-        let server = pg_sys::GetForeignServer(id);
-        (Store::of((*server).fdwid)?, Options::from_list((*server).options).and(more))
+    let (store, mapped, options) = unsafe {
+        let found = pg_sys::GetForeignServer(server);
+        let options = Options::from_list((*found).options).and(more);
+        (Store::of((*found).fdwid)?, mapping(server, user), options)
     };
-    let host = host(options.zone()?);
-    let path = || options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing));
     let source: Box<dyn Source> = match store {
-        Store::Sqlite => Box::new(Sqlite { path: path()?, invalid_text: options.invalid_text()?, host }),
-        Store::Chroma => Box::new(Directory {
-            path: path()?,
-            tenant: options.get(TENANT).unwrap_or("default_tenant").to_owned(),
-            database: options.get(DATABASE).unwrap_or("default_database").to_owned(),
-            invalid_text: options.invalid_text()?,
-            on_damage: options.on_damage(),
-            host,
-        }),
-        // SAFETY: the caller's promise.
-        Store::Qdrant => Box::new(unsafe { qdrant::open(&options, id, user, host)? }),
+        Store::Sqlite => Box::new(sqlite_by(&options)?),
+        Store::Chroma => chroma_by(&options, &mapped)?,
+        Store::Qdrant => Box::new(qdrant::open(&options, &mapped, host(options.zone()?))?),
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
+}
+
+fn sqlite_by(options: &Options) -> Result<Sqlite, Error> {
+    let host = host(options.zone()?);
+    Ok(Sqlite { path: path(options)?, invalid_text: options.invalid_text()?, host })
+}
+
+/// A directory or a server that runs, by the options of whoever asks it.
+fn chroma_by(options: &Options, mapped: &Options) -> Result<Box<dyn Source>, Error> {
+    let tenant = options.get(TENANT).unwrap_or("default_tenant").to_owned();
+    let database = options.get(DATABASE).unwrap_or("default_database").to_owned();
+    let (invalid_text, on_damage) = (options.invalid_text()?, options.on_damage());
+    let host = host(options.zone()?);
+    Ok(match http_options(options)? {
+        None => Box::new(Directory { path: path(options)?, tenant, database, invalid_text, on_damage, host }),
+        Some(mut http) => {
+            http.credentials = mapped.credentials(options.get(TOKEN_HEADER));
+            let options = http;
+            Box::new(Server { options, tenant, database, invalid_text, on_damage, host })
+        }
+    })
+}
+
+fn path(options: &Options) -> Result<PathBuf, Error> {
+    options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))
+}
+
+/// The database file of a server.
+///
+/// # Safety
+///
+/// The server must exist.
+pub(super) unsafe fn sqlite(server: pg_sys::Oid) -> Result<Sqlite, Error> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let server = pg_sys::GetForeignServer(server);
+        match Store::of((*server).fdwid)? {
+            Store::Sqlite => sqlite_by(&Options::from_list((*server).options)),
+            _ => Err(Error::NoSqlite(from_server(CStr::from_ptr((*server).servername)))),
+        }
+    }
+}
+
+/// The options of a user's mapping, or of that of all users; none if there is neither.
+///
+/// # Safety
+///
+/// The server must exist.
+unsafe fn mapping(server: pg_sys::Oid, user: pg_sys::Oid) -> Options {
+    let cache = pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32;
+    // SAFETY: lookups in the catalogs. Without this one, no mapping would be an error.
+    unsafe {
+        let exists = |user: pg_sys::Oid| {
+            let none = pg_sys::Datum::null();
+            pg_sys::SearchSysCacheExists(cache, user.into(), server.into(), none, none)
+        };
+        if exists(user) || exists(pg_sys::InvalidOid) {
+            Options::from_list((*pg_sys::GetUserMapping(user, server)).options)
+        } else {
+            Options::default()
+        }
+    }
 }
 
 /// The store of a server, of which a schema is to be imported.
@@ -102,10 +156,11 @@ pub(super) unsafe fn of_schema(server: pg_sys::Oid, schema: &str) -> Result<Open
         Store::Chroma => Options::of(DATABASE, schema),
     };
     // SAFETY: the caller's promise.
-    unsafe { open(server, pg_sys::GetUserId(), more) }
+    unsafe { open(server, more, pg_sys::GetUserId()) }
 }
 
-/// The store of a foreign table, as a user reads it, and the table's name there.
+/// The store of a foreign table, and the table's name there. `user`: whose rights count, who may be the owner of a
+/// view; none for the current user.
 ///
 /// # Safety
 ///
@@ -119,6 +174,7 @@ pub(super) unsafe fn of_table(table: pg_sys::Oid, user: pg_sys::Oid) -> Result<(
             Some(name) => name.to_owned(),
             None => from_server(CStr::from_ptr(pg_sys::get_rel_name(table))),
         };
-        Ok((open((*foreign).serverid, user, options)?, name))
+        let user = if user == pg_sys::InvalidOid { pg_sys::GetUserId() } else { user };
+        Ok((open((*foreign).serverid, options, user)?, name))
     }
 }

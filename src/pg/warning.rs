@@ -63,8 +63,7 @@ pub(crate) fn losses(table: &str, losses: Losses) {
     };
     let what = [values, rows].into_iter().flatten().collect::<Vec<_>>().join(", and ");
     let message = format!("table \"{table}\": {what}");
-    let mut report =
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed");
+    let mut report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed");
     if let Some(first) = losses.first {
         let error = Error::Source(*first).report();
         let detail = error.detail().map_or_else(String::new, |detail| format!(" {detail}"));

@@ -16,31 +16,90 @@ pub enum Error {
     Interrupted,
     /// It is not there, or not what it should be.
     #[error("could not open {what} \"{path}\"")]
-    Open { what: &'static str, path: String, detail: String, hint: Option<String> },
+    Open {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+        /// What to do, as a sentence.
+        hint: Option<String>,
+    },
     /// It changed whenever it was copied.
     #[error("{what} \"{path}\" keeps changing while it is copied")]
-    Changing { what: &'static str, path: String },
+    Changing {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+    },
     /// A copy would exceed what it may take.
     #[error("copy of {what} \"{path}\" would take {bytes} bytes of temporary space")]
-    TooLarge { what: &'static str, path: String, bytes: u64 },
+    TooLarge {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// Its structure is damaged.
     #[error("{what} \"{path}\" is damaged")]
-    Damaged { what: &'static str, path: String, detail: String },
+    Damaged {
+        /// Kind of store.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
     /// It could not be read for another reason.
     #[error("could not read table \"{table}\": {detail}")]
-    Read { table: String, detail: String },
+    Read {
+        /// Name of the table.
+        table: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
     /// There is no such table.
     #[error("table \"{table}\" does not exist in {place}")]
-    NoTable { table: String, place: String },
+    NoTable {
+        /// Name of the table.
+        table: String,
+        /// What has none such.
+        place: String,
+    },
     /// There is no such column.
     #[error("column \"{column}\" does not exist in table \"{table}\" of {place}")]
-    NoColumn { column: String, table: String, place: String },
+    NoColumn {
+        /// Name of the column.
+        column: String,
+        /// Name of the table.
+        table: String,
+        /// What has none such.
+        place: String,
+    },
     /// A table cannot be declared in PostgreSQL.
     #[error("table \"{table}\" cannot be imported: {reason}")]
-    Unimportable { table: String, reason: String },
+    Unimportable {
+        /// Name of the table.
+        table: String,
+        /// Why, as the rest of the sentence.
+        reason: String,
+    },
     /// Values of the column cannot be given as this type.
     #[error("column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
-    Type { column: String, table: String, wanted: String, hint: Option<String> },
+    Type {
+        /// Name of the column.
+        column: String,
+        /// Name of the table.
+        table: String,
+        /// The type.
+        wanted: String,
+        /// What to do, as a sentence.
+        hint: Option<String>,
+    },
     /// A value does not fit.
     #[error(transparent)]
     Value(Box<BadValue>),
@@ -74,14 +133,17 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
 pub struct BadValue {
+    /// Table or view.
     pub table: String,
     /// What names the row, such as `rowid 7`.
     pub row: String,
+    /// Its column.
     pub column: String,
     /// Type that was asked for.
     pub wanted: String,
     /// The value as one would write it, cut to a readable length.
     pub value: String,
+    /// Why it does not.
     pub problem: Problem,
 }
 
@@ -104,7 +166,12 @@ pub enum Problem {
     /// It is text that is not valid in its encoding.
     Encoding,
     /// It is a vector of another number of dimensions.
-    Dimensions { expected: u16, found: usize },
+    Dimensions {
+        /// As declared.
+        expected: u16,
+        /// As there are.
+        found: usize,
+    },
     /// PostgreSQL does not take it, for the reason told.
     Refused(String),
     /// It is a vector with a number that is infinite or not a number.
@@ -112,19 +179,20 @@ pub enum Problem {
 }
 
 impl fmt::Display for Problem {
+    /// What goes on after "the value".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kind(kind) => write!(f, "is {kind}"),
-            Self::Syntax => f.write_str("does not tell such a value"),
-            Self::Range => f.write_str("out of range"),
+            Self::Syntax => f.write_str("is malformed"),
+            Self::Range => f.write_str("is out of range"),
             Self::Inexact => f.write_str("cannot be represented exactly"),
-            Self::Empty => f.write_str("empty text"),
+            Self::Empty => f.write_str("is empty"),
             Self::Nul => f.write_str("contains a NUL byte"),
-            Self::Encoding => f.write_str("invalid byte sequence"),
+            Self::Encoding => f.write_str("is not valid in its encoding"),
             Self::Dimensions { expected, found } => {
                 write!(f, "has {found} dimensions instead of {expected}")
             }
-            Self::Refused(reason) => f.write_str(reason),
+            Self::Refused(reason) => write!(f, "is refused: {reason}"),
             Self::NotFinite => f.write_str("has a number that is not finite"),
         }
     }

@@ -16,6 +16,7 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
         self.values == 0 && self.rows == 0 && !self.incomplete
     }

@@ -25,6 +25,7 @@ pub trait Source {
 pub struct Plan {
     /// One for each filter.
     pub accepted: Vec<Accepted>,
+    /// How much there is to read.
     pub estimate: Estimate,
 }
 
@@ -73,34 +74,46 @@ pub struct Scan {
     pub operands: Vec<Operand>,
     /// No more rows than this are needed. Given only if all filters are accepted fully.
     pub limit: Option<u64>,
+    /// What becomes of values that do not fit.
     pub on_error: OnError,
 }
 
 /// A condition on one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
+    /// The column's name in the store.
     pub column: String,
     /// Type of the column.
     pub of: Type,
+    /// What it compares by.
     pub operation: Operation,
 }
 
 /// What a filter compares by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
+    /// By order.
     Compare(Comparison),
     /// Equals one of several.
     In,
+    /// Has no value.
     IsNull,
+    /// Has a value.
     IsNotNull,
 }
 
+/// An order, of the column's value to the operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
+    /// `<`
     Less,
+    /// `<=`
     LessOrEqual,
+    /// `=`
     Equal,
+    /// `>=`
     GreaterOrEqual,
+    /// `>`
     Greater,
 }
 
@@ -111,9 +124,13 @@ pub enum Operand {
     None,
     /// No row satisfies the filter.
     Null,
+    /// Of `boolean`.
     Boolean(bool),
+    /// Of `smallint`, `integer` or `bigint`.
     Integer(i64),
+    /// Of `real` or `double precision`.
     Float(f64),
+    /// Of the types of text.
     Text(String),
     /// Of [`Operation::In`].
     Several(Vec<Operand>),

@@ -5,21 +5,35 @@ use std::fmt;
 /// A type that a reader can give values of. Each is one of PostgreSQL's, or pgvector's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
+    /// `boolean`.
     Boolean,
+    /// `smallint`.
     Smallint,
+    /// `integer`.
     Integer,
+    /// `bigint`.
     Bigint,
+    /// `real`.
     Real,
+    /// `double precision`.
     Double,
+    /// `numeric`.
     Numeric,
     /// `text`, `varchar`, or `char`; lengths are the caller's to check.
     Text,
+    /// `bytea`.
     Bytea,
+    /// `timestamp with time zone`.
     Timestamptz,
+    /// `timestamp without time zone`.
     Timestamp,
+    /// `date`.
     Date,
+    /// `json`.
     Json,
+    /// `jsonb`.
     Jsonb,
+    /// `uuid`.
     Uuid,
     /// `vector`, with that many dimensions if the declaration tells.
     Vector(Option<u16>),
@@ -53,7 +67,9 @@ impl fmt::Display for Type {
 /// A value of a [`Type`], borrowed from the row that is being read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
+    /// No value.
     Null,
+    /// Of `boolean`.
     Boolean(bool),
     /// Of `smallint`, `integer` or `bigint`, and in its range.
     Integer(i64),
@@ -63,13 +79,15 @@ pub enum Value<'a> {
     Numeric(&'a str),
     /// UTF-8 without NUL.
     Text(&'a str),
+    /// Of `bytea`.
     Bytea(&'a [u8]),
     /// Microseconds since 2000-01-01 00:00 UTC, or, of `timestamp`, without a zone.
     Timestamp(i64),
     /// Days since 2000-01-01.
     Date(i32),
-    /// Well-formed, of `json` or `jsonb`, without `\u0000`.
+    /// Of `json` or `jsonb`, without NUL. Whether it is well-formed, PostgreSQL tells.
     Json(&'a str),
+    /// Of `uuid`.
     Uuid([u8; 16]),
     /// Finite numbers.
     Vector(&'a [f32]),

@@ -126,12 +126,12 @@ fn failures_are_tried_again_or_told() {
     };
     let late = fails(json!({"kind": "silent"}), "HV00N");
     assert!(late.ends_with("It did not answer within 1000 ms."), "{late}");
-    let failing = fails(json!({"kind": "status", "status": 500, "body": "{\"status\": {\"error\": \"disk\"}}"}), "HV00L");
+    let failing = fails(json!({"kind": "status", "status": 500, "body": "{\"status\": {\"error\": \"disk\"}}"}), "HV00M");
     assert!(failing.ends_with("It answered with status 500: disk."), "{failing}");
     let moved = json!({"kind": "status", "status": 307, "headers": {"location": "http://127.0.0.1:1/"}});
-    assert!(fails(moved, "HV00L").ends_with("Redirects are not followed."));
+    assert!(fails(moved, "HV00M").ends_with("Redirects are not followed."));
     fails(json!({"kind": "raw", "body": "{\"result\": {\"points\": [{\"id\": 1, \"vector\": [1]}]}}"}), "HV024");
-    fails(json!({"kind": "raw", "body": "{\"result\": 1}"}), "HV00L");
+    fails(json!({"kind": "raw", "body": "{\"result\": 1}"}), "HV00M");
 
     // Values that do not fit are NULL and counted where that is asked for.
     execute(&mut client, "ALTER FOREIGN TABLE q.notes OPTIONS (ADD on_error 'null')");
@@ -195,7 +195,7 @@ fn only_a_superuser_names_a_server_and_only_mappings_hold_keys() {
     );
     execute(&mut client, &format!("CREATE USER MAPPING FOR CURRENT_USER SERVER qdrant OPTIONS (api_key '{KEY}')"));
     let error = refused(reader.query("SELECT * FROM q.notes", &[]));
-    assert_state(&error, "HV00L");
+    assert_state(&error, "HV00M");
     assert!(error.hint().is_some_and(|hint| hint.contains("user mapping")), "{error:?}");
     assert_eq!(count(&mut reader, "SELECT count(title) FROM q.titles"), 999);
     let mappings = "SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NOT NULL";

@@ -64,17 +64,13 @@ fn read(store: &Store, tenant: &str, database: &str) -> rusqlite::Result<Vec<Col
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
         let metadata = collection_metadata(store, &id)?;
-        let space = metadata.as_ref().and_then(|metadata| metadata.get("hnsw:space")).and_then(Json::as_str);
         let json = |column| match row.get_ref(column)? {
             ValueRef::Text(bytes) => {
                 Ok::<_, rusqlite::Error>(serde_json::from_slice(bytes).unwrap_or(Json::Null))
             }
             _ => Ok(Json::Null),
         };
-        let distance = match space {
-            Some(space) => space.to_owned(),
-            None => distance(&json(4)?, &json(3)?).to_owned(),
-        };
+        let distance = distance_of(metadata.as_ref(), &json(4)?, &json(3)?);
         let dimension: Option<i64> = row.get(2)?;
         collections.push(Collection {
             name: row.get(1)?,
@@ -96,16 +92,18 @@ fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// The distance by the schema of Chroma 1.5 or the configuration of 1.0 and later. Before, a configuration said `l2`
-/// whatever the collection's metadata said; it has other keys.
-fn distance<'a>(schema: &'a Json, configuration: &'a Json) -> &'a str {
+/// The distance by a collection's metadata, the schema of Chroma 1.5, or the configuration of 1.0 and later. Before, a
+/// configuration said `l2` whatever the metadata said; it has other keys.
+pub(crate) fn distance_of(metadata: Option<&Json>, schema: &Json, configuration: &Json) -> String {
+    let none = Json::Null;
     let places = [
+        (metadata.unwrap_or(&none), "/hnsw:space"),
         (schema, "/keys/#embedding/float_list/vector_index/config/space"),
         (schema, "/defaults/float_list/vector_index/config/space"),
         (configuration, "/hnsw/space"),
         (configuration, "/vector_index/hnsw/space"),
     ];
-    places.iter().find_map(|(json, place)| json.pointer(place)?.as_str()).unwrap_or("l2")
+    places.iter().find_map(|(json, place)| json.pointer(place)?.as_str()).unwrap_or("l2").to_owned()
 }
 
 fn collection_metadata(store: &Store, id: &str) -> rusqlite::Result<Option<Json>> {

@@ -60,6 +60,23 @@ fn text(bytes: &[u8], invalid_text: InvalidText) -> Result<String, Fault> {
     fit.map_err(|problem| Fault::Value(excerpt(bytes), problem))
 }
 
+/// Metadata that a server gave, as PostgreSQL can have it.
+pub(crate) fn fit(json: Json, invalid_text: InvalidText) -> Result<Json, Fault> {
+    let whole = |string: String| text(string.as_bytes(), invalid_text);
+    Ok(match json {
+        Json::String(string) => Json::String(whole(string)?),
+        Json::Array(list) => {
+            let list = list.into_iter().map(|value| fit(value, invalid_text));
+            Json::Array(list.collect::<Result<_, _>>()?)
+        }
+        Json::Object(map) => {
+            let pairs = map.into_iter().map(|(key, value)| Ok((whole(key)?, fit(value, invalid_text)?)));
+            Json::Object(pairs.collect::<Result<_, Fault>>()?)
+        }
+        other => other,
+    })
+}
+
 /// The beginning of a text that does not fit, as one would write it.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let (begin, dots) = if bytes.len() > 60 { (&bytes[..60], "...") } else { (bytes, "") };

@@ -10,12 +10,14 @@ mod hnsw;
 mod metadata;
 mod pickle;
 mod rows;
+mod server;
 mod store;
 mod vectors;
 
 use std::path::PathBuf;
 
 pub use damage::{IndexDamage, PickleFault};
+pub use server::Server;
 
 use crate::error::Error;
 use crate::host::Host;
@@ -109,7 +111,8 @@ fn table_name(name: &str, id: &str) -> String {
 }
 
 fn collection_table(name: &str, id: &str, dimension: Option<u64>, database: &str) -> Table {
-    let dimensions = dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
+    let dimensions =
+        dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
     let types = [Type::Text, Type::Text, Type::Jsonb, Type::Text, Type::Vector(dimensions)];
     let columns = COLUMNS.iter().zip(types);
     Table {

@@ -310,7 +310,7 @@ impl Rows for CollectionRows {
 }
 
 /// The ids that satisfy all filters, which are all on the id; `None` without a filter.
-fn wanted_ids(operands: &[Operand]) -> Option<BTreeSet<String>> {
+pub(super) fn wanted_ids(operands: &[Operand]) -> Option<BTreeSet<String>> {
     let ids = |operand: &Operand| -> BTreeSet<String> {
         match operand {
             Operand::Text(id) => BTreeSet::from([id.clone()]),

@@ -22,7 +22,7 @@ use crate::host::Host;
 
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Longest answer that is read.
-const MAX_ANSWER_BYTES: u64 = 64 << 20;
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// How much is read of what a server says that refuses.
 const MAX_REFUSAL_BYTES: u64 = 4096;
 const MAX_REFUSAL_CHARS: usize = 200;

@@ -21,6 +21,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 pub use address::Address;
 pub(crate) use address::segment;
 pub use client::Client;
@@ -57,6 +60,11 @@ impl Options {
             retries: 3,
         }
     }
+}
+
+/// Bytes as header `Authorization` has them.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 impl fmt::Debug for Options {

@@ -161,7 +161,9 @@ fn copy_all(path: &Path, directory: &Path, interrupted: fn() -> bool) -> Result<
     Ok(())
 }
 
-fn copy(mut source: &File, to: &Path, interrupted: fn() -> bool) -> Result<(), Failure> {
+/// Copies what the file holds now. One that grows has changed, and is not followed.
+fn copy(source: &File, to: &Path, interrupted: fn() -> bool) -> Result<(), Failure> {
+    let mut source = source.take(source.metadata()?.len());
     let mut target = File::options().write(true).create_new(true).mode(0o600).open(to)?;
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -180,7 +182,10 @@ pub(super) fn cannot_open(path: &Path, error: &io::Error) -> Error {
 }
 
 fn cannot_copy(path: &Path, error: &io::Error) -> Error {
-    let detail = format!("It cannot be read where it is, and not be copied either: {error}.");
+    let detail = match error.kind() {
+        io::ErrorKind::PermissionDenied => reason(error),
+        _ => format!("It cannot be locked where it is, and not be copied: {error}."),
+    };
     Error::Open { what: WHAT, path: path.display().to_string(), detail, hint: None }
 }
 

@@ -1,5 +1,6 @@
 //! SQLite database files.
 
+mod check;
 mod convert;
 mod copy;
 mod estimate;
@@ -10,6 +11,7 @@ mod schema;
 
 use std::path::PathBuf;
 
+pub use check::{Check, Finding};
 pub use copy::Copies;
 pub(crate) use file::failed;
 pub use file::{Database, open};
@@ -76,7 +78,10 @@ impl Source for Sqlite {
             .iter()
             .map(|filter| query::accepted(&relation, filter, scan, self.invalid_text))
             .collect();
-        let estimate = estimate::estimate(&database, &relation).map_err(|error| self.failed(&error))?;
+        let estimate = match estimate::estimate(&database, &relation) {
+            Err(error) if matches!(file::classify(&error), file::Failure::Damaged(_)) => estimate::UNKNOWN,
+            estimate => estimate.map_err(|error| self.failed(&error))?,
+        };
         Ok(Plan { accepted, estimate })
     }
 

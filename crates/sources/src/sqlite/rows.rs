@@ -46,6 +46,8 @@ pub(super) struct TableRows {
     count: u64,
     /// Rowid of the last row that could be read.
     last: Option<i64>,
+    /// Whether to go on after what cannot be read.
+    skips_damage: bool,
 }
 
 impl TableRows {
@@ -76,10 +78,27 @@ impl TableRows {
             losses: Losses::default(),
             count: 0,
             last: None,
+            skips_damage: scan.on_error == OnError::Null,
         };
         let running = rows.run(database)?;
         rows.running = Some(running);
         Ok(rows)
+    }
+
+    /// The same, which goes on after what cannot be read even where values that do not fit are errors.
+    pub(super) fn skipping_damage(mut self) -> Self {
+        self.skips_damage = true;
+        self
+    }
+
+    /// The table's name.
+    pub(super) fn table(&self) -> String {
+        self.relation.name.clone()
+    }
+
+    /// The last row's rowid, if the table has such.
+    pub(super) fn rowid(&self) -> Option<i64> {
+        self.last
     }
 
     /// Prepares the query and begins to run it.
@@ -187,7 +206,7 @@ impl TableRows {
     fn cannot_step(&mut self, error: &rusqlite::Error) -> Result<bool, Error> {
         let damaged = matches!(classify(error), Failure::Damaged(_));
         let error = self.failed(error);
-        if damaged && self.scan.on_error == OnError::Null { self.skip(error) } else { Err(error) }
+        if damaged && self.skips_damage { self.skip(error) } else { Err(error) }
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use vector_embed_sources::{Error, OnError, Scan};
 
-use crate::support::{COLUMNS, Read, Store, VERSIONS, copy, directory, read, read_collection, same, scan};
+use crate::support::{
+    COLUMNS, Read, Store, VERSIONS, copy, directory, normalized, read, read_collection, same, scan,
+};
 
 /// A copy of a synced directory, and the folder of the index of collection `segments` in it.
 struct Copied {
@@ -80,11 +82,7 @@ impl Copied {
 const PURGING: [&str; 3] = ["0.5.23", "0.6.3", "1.5.9"];
 
 fn direction(one: &[f32], other: &[f32]) -> bool {
-    let unit = |vector: &[f32]| {
-        let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
-        vector.iter().map(|number| number / length).collect::<Vec<f32>>()
-    };
-    same(&unit(one), &unit(other))
+    same(&normalized(one), &normalized(other))
 }
 
 #[test]

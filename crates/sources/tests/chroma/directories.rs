@@ -15,14 +15,27 @@ fn without_nul(text: Option<String>) -> Option<String> {
 }
 
 fn check(store: &Store) {
+    let source = |tenant: &str, database: &str| -> Box<dyn Source> {
+        Box::new(directory_of(&store.path, tenant, database))
+    };
+    check_source(store, source, <[f32]>::to_vec);
+}
+
+/// That each collection is as chromadb tells it. `in_cosine`: what is compared of a vector in a collection by cosine.
+pub(crate) fn check_source(
+    store: &Store,
+    source: impl Fn(&str, &str) -> Box<dyn Source>,
+    in_cosine: fn(&[f32]) -> Vec<f32>,
+) {
     for collection in &store.expected.collections {
-        let source = directory_of(&store.path, &collection.tenant, &collection.database);
+        let source = source(&collection.tenant, &collection.database);
         let table = if collection.name == "collections" {
             &format!("collections_{}", &collection.id[..8])
         } else {
             &collection.name
         };
-        let got = read(&source, &scan(table, &COLUMNS)).unwrap_or_else(|error| panic!("{}", explain(&error)));
+        let got = read(source.as_ref(), &scan(table, &COLUMNS))
+            .unwrap_or_else(|error| panic!("{}", explain(&error)));
         assert_eq!(got.rows.keys().collect::<Vec<_>>(), collection.rows.keys().collect::<Vec<_>>());
         for (id, expected) in &collection.rows {
             let row = &got.rows[id];
@@ -31,12 +44,11 @@ fn check(store: &Store) {
             assert_eq!(row.metadata.as_ref().map(|json| json.to_string()), metadata, "metadata of {id}");
             assert_eq!(row.uri, expected.uri);
             let vector = row.vector.as_ref().unwrap_or_else(|| panic!("no vector of {id}: {:?}", got.why));
-            assert!(
-                same(vector, &expected.vector),
-                "{} {id}: {vector:?}, not {:?}",
-                collection.name,
-                expected.vector
-            );
+            let (read, added) = match &*collection.space {
+                "cosine" => (&in_cosine(vector), &in_cosine(&expected.vector)),
+                _ => (vector, &expected.vector),
+            };
+            assert!(same(read, added), "{} {id}: {read:?}, not {added:?}", collection.name);
         }
         assert_eq!(got.lost, 0, "{:?}", got.why);
         check_rankings(collection, &got);

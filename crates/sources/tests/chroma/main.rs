@@ -2,5 +2,6 @@
 
 mod damage;
 mod directories;
+mod server;
 mod support;
 mod writing;

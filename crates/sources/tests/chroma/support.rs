@@ -236,6 +236,12 @@ pub(crate) fn same(one: &[f32], other: &[f32]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| (a - b).abs() <= largest * 1e-6)
 }
 
+/// The vector of length 1 in the same direction.
+pub(crate) fn normalized(vector: &[f32]) -> Vec<f32> {
+    let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
+    vector.iter().map(|number| number / length).collect()
+}
+
 /// Distance as the collection compares.
 pub(crate) fn distance(space: &str, one: &[f32], other: &[f32]) -> f64 {
     let product =

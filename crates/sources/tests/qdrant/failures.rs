@@ -90,14 +90,14 @@ fn an_answer_has_its_time() {
 #[test]
 fn an_answer_that_is_too_long_is_asked_for_in_parts() {
     let mut server = Server::start();
-    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 80})]);
+    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 300})]);
     assert_eq!(read(&server.source(), &scan("notes", &ID)).unwrap().rows.len(), 1000);
     let limits: Vec<_> = server.seen().iter().filter_map(|request| request["body"]["limit"].as_u64()).collect();
     assert_eq!(limits[..3], [256, 64, 64]);
 
     let mut source = server.source();
     source.fetch_size = 1;
-    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 80})]);
+    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 300})]);
     let error = read(&source, &scan("notes", &ID)).unwrap_err();
     assert!(matches!(error, Error::LongAnswer { .. }), "{error:?}");
 }
