@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::host::finish;
 use super::source::sqlite;
 use crate::error::Error;
-use crate::pg::text::{ServerText, Text, to_server};
+use crate::pg::text::{ServerText, Text, for_server, to_server};
 
 type Findings = TableIterator<
     'static,
@@ -14,8 +14,8 @@ type Findings = TableIterator<
         name!(table_name, ServerText),
         name!(rowid, Option<i64>),
         name!(column_name, Option<ServerText>),
-        name!(value, Option<ServerText>),
-        name!(problem, ServerText),
+        name!(value, Option<String>),
+        name!(problem, String),
     ),
 >;
 
@@ -28,8 +28,8 @@ fn sqlite_check(server: Text<'_>) -> Findings {
             ServerText(finding.table),
             finding.rowid,
             finding.column.map(ServerText),
-            finding.value.map(ServerText),
-            ServerText(finding.problem),
+            finding.value.map(for_server),
+            for_server(finding.problem),
         )
     }))
 }

@@ -105,28 +105,68 @@ pub enum Error {
     Value(Box<BadValue>),
     /// There is no such database in the store.
     #[error("database \"{schema}\" does not exist in {place}")]
-    NoSchema { schema: String, place: String },
+    NoSchema {
+        /// Name of the database.
+        schema: String,
+        /// What has none such.
+        place: String,
+    },
     /// The vector of a row is gone, with the damage that explains it, if one is known.
     #[error("vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
-    NoVector { collection: String, id: String, damage: Option<Rc<IndexDamage>> },
+    NoVector {
+        /// Name of the collection.
+        collection: String,
+        /// Whose vector it is.
+        id: String,
+        /// What explains it.
+        damage: Option<Rc<IndexDamage>>,
+    },
     /// A server gave no answer that can be used.
     #[error("could not get an answer of the server at {address}")]
-    Server { address: String, detail: String },
+    Server {
+        /// Where it is.
+        address: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
     /// A server's answer is not what was asked for.
     #[error("the answer of the server at {address} makes no sense")]
-    Answer { address: String, detail: String },
+    Answer {
+        /// Where it is.
+        address: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
     /// A server's answer is beyond what is read.
     #[error("the answer of the server at {address} exceeds {limit} bytes")]
-    LongAnswer { address: String, limit: u64 },
+    LongAnswer {
+        /// Where it is.
+        address: String,
+        /// Most bytes that are read.
+        limit: u64,
+    },
     /// What authenticates would be readable on its way.
     #[error("what authenticates would be sent to {address} in plain text")]
-    PlainCredentials { address: String },
+    PlainCredentials {
+        /// Where it is.
+        address: String,
+    },
     /// A server refused a request.
     #[error("the server at {address} refused a request")]
-    Refused { address: String, status: u16, detail: String },
+    Refused {
+        /// Where it is.
+        address: String,
+        /// HTTP's number for the reason.
+        status: u16,
+        /// What it was asked and what it said, as a sentence.
+        detail: String,
+    },
     /// Chroma writes the files that are read.
     #[error("index of collection \"{collection}\" is being written")]
-    IndexChanging { collection: String },
+    IndexChanging {
+        /// Name of the collection.
+        collection: String,
+    },
 }
 
 /// A value that does not fit its column's type.

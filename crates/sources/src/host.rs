@@ -29,6 +29,7 @@ pub struct Host {
 /// What to wait for on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
+    /// Readable.
     Readable,
     /// Also: that it is connected.
     Writable,

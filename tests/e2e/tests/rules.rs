@@ -178,6 +178,21 @@ fn planner_imports_only_client_pg_and_error() {
 }
 
 #[test]
+fn fdw_imports_only_pg_and_error() {
+    imports_only("src/fdw", "fdw", &["pg", "error"]);
+}
+
+#[test]
+fn only_the_readers_link_sqlite() {
+    for manifest in manifests() {
+        let links = dependencies(&manifest).iter().any(|name| name == "rusqlite" || name == "libsqlite3-sys");
+        // End-to-end tests write files with it.
+        let may = ["crates/sources/Cargo.toml", "tests/e2e/Cargo.toml"].contains(&manifest.path.as_str());
+        assert!(may || !links, "{} links SQLite", manifest.path);
+    }
+}
+
+#[test]
 fn unsafe_code_is_where_it_may_be() {
     let is_unsafe = |source: &Source| {
         source.code().any(|line| {

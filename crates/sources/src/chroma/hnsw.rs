@@ -6,17 +6,17 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::fs::OFlags;
+
+use super::MAX_DIMENSIONS;
 use super::damage::{IndexDamage, PickleFault};
 use super::pickle::{self, IndexMetadata, MAX_PICKLE_BYTES};
 
 pub(crate) const HEADER_BYTES: usize = 100;
-
-/// pgvector's limit.
-const MAX_DIMENSIONS: u64 = 16_000;
 
 /// hnswlib marks a deleted element in the third byte of its links.
 const DELETED: (u64, u8) = (2, 1);
@@ -58,7 +58,7 @@ impl Header {
             && header.label_offset.checked_add(8) == Some(header.element_bytes)
             && header.label_offset > header.vector_offset
             && (header.label_offset - header.vector_offset).is_multiple_of(4)
-            && header.dimensions() <= MAX_DIMENSIONS
+            && header.dimensions() <= MAX_DIMENSIONS as u64
             && header.element_bytes <= 1 << 24;
         if fits { Ok(header) } else { Err("its numbers do not fit each other".to_owned()) }
     }
@@ -66,6 +66,13 @@ impl Header {
     pub(crate) fn dimensions(&self) -> u64 {
         (self.label_offset - self.vector_offset) / 4
     }
+}
+
+/// Opens a file of an index. A directory is its owner's: what is no plain file could block for ever or be another's.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// An index that is open.
@@ -129,7 +136,7 @@ impl Index {
             move |error| IndexDamage::Unreadable { file, error }
         };
         let mut bytes = Vec::new();
-        File::open(folder.join("header.bin"))
+        open(&folder.join("header.bin"))
             .and_then(|opened| opened.take(HEADER_BYTES as u64).read_to_end(&mut bytes))
             .map_err(unreadable("header.bin"))?;
         let damaged = |why| IndexDamage::Header { file: file("header.bin"), why };
@@ -142,11 +149,11 @@ impl Index {
                 header.dimensions()
             )));
         }
-        let data = File::open(folder.join("data_level0.bin")).map_err(unreadable("data_level0.bin"))?;
+        let data = open(&folder.join("data_level0.bin")).map_err(unreadable("data_level0.bin"))?;
         let size = data.metadata().map_err(unreadable("data_level0.bin"))?.len();
         let held = header.elements.min(size / header.element_bytes);
         // Without its lengths, a collection has its vectors' directions, which is all that cosine looks at.
-        let lengths = if normalized { File::open(folder.join("length.bin")).ok() } else { None };
+        let lengths = if normalized { open(&folder.join("length.bin")).ok() } else { None };
         Ok(Self {
             folder,
             segment: segment.to_owned(),
@@ -196,7 +203,7 @@ impl Index {
     fn metadata(&self) -> Result<IndexMetadata, IndexDamage> {
         let name = format!("{}/index_metadata.pickle", self.segment);
         let read = || {
-            let file = File::open(self.folder.join("index_metadata.pickle")).map_err(PickleFault::Io)?;
+            let file = open(&self.folder.join("index_metadata.pickle")).map_err(PickleFault::Io)?;
             let size = file.metadata().map_err(PickleFault::Io)?.len();
             if size > MAX_PICKLE_BYTES {
                 return Err(PickleFault::TooLarge(size));
@@ -250,5 +257,59 @@ impl Index {
         let length = f32::from_le_bytes(bytes);
         // Beyond this is nothing that was ever a vector's length.
         if matches!(read, Some(Ok(()))) && (1e-12..1e12).contains(&length) { length } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header as hnswlib writes it.
+    fn header(elements: u64, dimensions: u64, links: u64) -> [u8; HEADER_BYTES] {
+        let vector = links * 4 + 4;
+        let label = vector + dimensions * 4;
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&1_i32.to_le_bytes());
+        let numbers =
+            [(12, elements * 2), (20, elements), (28, label + 8), (36, label), (44, vector), (68, links)];
+        for (at, number) in numbers {
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn headers_tell_where_vectors_are(elements in 0..1_u64 << 40, dimensions in 1..16_000_u64, links in 1..500_u64) {
+            let read = Header::parse(&header(elements, dimensions, links)).expect("a header");
+            prop_assert_eq!((read.elements, read.dimensions()), (elements, dimensions));
+        }
+
+        #[test]
+        fn a_header_that_is_taken_points_into_its_elements(
+            changes in prop::collection::vec((0..HEADER_BYTES, any::<u8>()), 0..6),
+        ) {
+            let mut bytes = header(1_000, 384, 32);
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            if let Ok(read) = Header::parse(&bytes) {
+                prop_assert!((1..=MAX_DIMENSIONS as u64).contains(&read.dimensions()));
+                prop_assert!(read.vector_offset >= 4);
+                prop_assert!(read.vector_offset < read.label_offset);
+                prop_assert_eq!(read.label_offset + 8, read.element_bytes);
+            }
+        }
+
+        #[test]
+        fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if bytes.len() < HEADER_BYTES {
+                prop_assert!(Header::parse(&bytes).is_err());
+            }
+            // Whatever comes of it.
+            let _ = Header::parse(&bytes);
+        }
     }
 }

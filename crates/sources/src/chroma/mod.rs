@@ -6,6 +6,8 @@
 
 mod catalog;
 mod damage;
+#[doc(hidden)]
+pub mod fuzz;
 mod hnsw;
 mod metadata;
 mod pickle;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 pub use damage::{IndexDamage, PickleFault};
 pub use server::Server;
 
-use crate::error::Error;
+use crate::error::{Error, Problem};
 use crate::host::Host;
 use crate::losses::Losses;
 use crate::scan::{
@@ -31,6 +33,9 @@ use crate::value::{Type, Value};
 use catalog::Collection;
 use rows::{CollectionRows, Wanted};
 use store::Store;
+
+/// pgvector's limit.
+const MAX_DIMENSIONS: usize = 16_000;
 
 /// The table that lists the collections.
 const CATALOG: &str = "collections";
@@ -111,8 +116,9 @@ fn table_name(name: &str, id: &str) -> String {
 }
 
 fn collection_table(name: &str, id: &str, dimension: Option<u64>, database: &str) -> Table {
-    let dimensions =
-        dimension.and_then(|dimension| u16::try_from(dimension).ok()).filter(|count| *count <= 16_000);
+    let dimensions = dimension
+        .and_then(|dimension| u16::try_from(dimension).ok())
+        .filter(|count| usize::from(*count) <= MAX_DIMENSIONS);
     let types = [Type::Text, Type::Text, Type::Jsonb, Type::Text, Type::Vector(dimensions)];
     let columns = COLUMNS.iter().zip(types);
     Table {
@@ -158,6 +164,22 @@ fn field(table: &str, place: &str, name: &str, wanted: Type) -> Result<Field, Er
             Error::NoColumn { column, table, place: place.to_owned() }
         }
     })
+}
+
+/// Why pgvector would not have a vector.
+fn vector_problem(vector: &[f32], declared: Option<u16>) -> Option<Problem> {
+    let found = vector.len();
+    if found == 0 {
+        Some(Problem::Empty)
+    } else if let Some(expected) = declared.filter(|expected| usize::from(*expected) != found) {
+        Some(Problem::Dimensions { expected, found })
+    } else if found > MAX_DIMENSIONS {
+        Some(Problem::Range)
+    } else if vector.iter().all(|number| number.is_finite()) {
+        None
+    } else {
+        Some(Problem::NotFinite)
+    }
 }
 
 fn accepted(scan: &Scan, filter: &Filter) -> Accepted {

@@ -269,3 +269,119 @@ impl<R: BufRead> Machine<'_, R> {
         Ok(metadata)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Written {
+        dimensionality: Option<u32>,
+        max_seq_id: Option<u32>,
+        id_to_label: BTreeMap<String, u32>,
+        label_to_id: BTreeMap<u32, String>,
+    }
+
+    fn written(max_seq_id: Option<u32>, labels: &BTreeMap<String, u32>) -> Vec<u8> {
+        let label_to_id = labels.iter().map(|(id, label)| (*label, id.clone())).collect();
+        let whole = Written { dimensionality: Some(3), max_seq_id, id_to_label: labels.clone(), label_to_id };
+        serde_pickle::to_vec(&whole, serde_pickle::SerOptions::new()).expect("it can be written")
+    }
+
+    fn read_bytes(mut bytes: &[u8]) -> Result<IndexMetadata, PickleFault> {
+        read(&mut bytes)
+    }
+
+    fn some_labels() -> impl Strategy<Value = BTreeMap<String, u32>> {
+        prop::collection::btree_map(any::<String>(), 0..u32::MAX / 2, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn what_another_program_writes_is_read(
+            max_seq_id in prop::option::of(0..u32::MAX / 2), labels in some_labels(),
+        ) {
+            let metadata = read_bytes(&written(max_seq_id, &labels)).expect("labels");
+            prop_assert_eq!(metadata.max_seq_id, max_seq_id.map(u64::from));
+            let read: BTreeMap<String, u32> =
+                metadata.labels.iter().map(|(id, label)| (id.to_string(), *label as u32)).collect();
+            prop_assert_eq!(read, labels);
+        }
+
+        #[test]
+        fn no_bytes_break_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            // Whatever comes of it.
+            let _ = read_bytes(&bytes);
+        }
+
+        #[test]
+        fn no_change_of_bytes_breaks_the_reader(
+            labels in some_labels(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = written(Some(7), &labels);
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let _ = read_bytes(&bytes);
+            prop_assert!(read_bytes(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+    }
+
+    /// As Chroma up to 0.6 writes it: an object of a class, whose strings are remembered.
+    fn of_an_object() -> Vec<u8> {
+        let mut bytes = vec![0x80, 5, 0x95, 0, 0, 0, 0, 0, 0, 0, 0];
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend([0x8c, text.len() as u8]);
+            bytes.extend(text.as_bytes());
+            bytes.push(0x94);
+        };
+        text(&mut bytes, "chromadb.segment");
+        text(&mut bytes, "PersistentData");
+        bytes.extend([0x93, 0x94, b')', 0x81, 0x94, b'}', 0x94, b'(']);
+        text(&mut bytes, "max_seq_id");
+        bytes.extend([0x8a, 3, 1, 2, 3]);
+        text(&mut bytes, "id_to_label");
+        bytes.extend([b'}', 0x94, b'(']);
+        text(&mut bytes, "a");
+        bytes.extend([b'K', 9]);
+        bytes.extend([b'h', 1, b'M', 0, 1]); // the second text again, as an id
+        bytes.extend([b'u', b'u', b'b', b'.']);
+        bytes
+    }
+
+    #[test]
+    fn objects_are_read_as_their_attributes() {
+        let metadata = read_bytes(&of_an_object()).expect("labels");
+        assert_eq!(metadata.max_seq_id, Some(0x03_0201));
+        let labels: BTreeMap<&str, u64> = metadata.labels.iter().map(|(id, label)| (&**id, *label)).collect();
+        assert_eq!(labels, BTreeMap::from([("a", 9), ("PersistentData", 256)]));
+    }
+
+    #[test]
+    fn what_calls_or_copies_is_refused() {
+        // REDUCE, DUP, INST, PERSID, EXT1, TUPLE2, LIST: instructions of programs and bombs.
+        for instruction in [b'R', b'2', b'i', b'P', 0x82, 0x86, b'l'] {
+            let fault = read_bytes(&[0x80, 3, instruction, b'.']).expect_err("it is not carried out");
+            assert!(matches!(fault, PickleFault::Instruction { at: 2, .. }), "{fault}");
+        }
+    }
+
+    #[test]
+    fn depth_and_claims_of_size_cost_nothing() {
+        let mut deep = b"}".repeat(1_000_000);
+        deep.extend(b"K\x01s.");
+        assert!(read_bytes(&deep).is_err());
+        let fault = read_bytes(b"X\xff\xff\xff\xffabc").expect_err("it is not there");
+        assert!(matches!(fault, PickleFault::Truncated), "{fault}");
+        let fault = read_bytes(b"Nr\xff\xff\xff\x7f.").expect_err("nobody remembers that many");
+        assert!(matches!(fault, PickleFault::Malformed { .. }), "{fault}");
+    }
+}

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
 
-use super::Field;
 use super::catalog::Collection;
 use super::metadata::{Fault, Reader, excerpt};
 use super::store::Store;
 use super::vectors::{NoVector, Vectors};
+use super::{Field, vector_problem};
 use crate::error::{BadValue, Error, Problem};
 use crate::losses::Losses;
 use crate::scan::{OnError, Operand, Rows};
@@ -204,22 +204,14 @@ impl CollectionRows {
         let read = vectors.read(&self.store, id, self.collection.dimension, &mut self.vector);
         self.vectors = Some(vectors);
         match read {
-            Ok(()) => {
-                let found = self.vector.len();
-                match declared.filter(|expected| usize::from(*expected) != found) {
-                    None => Ok(Value::Vector(&self.vector)),
-                    Some(expected) => {
-                        let problem = Problem::Dimensions { expected, found };
-                        let error = self.bad_value(
-                            "embedding",
-                            Type::Vector(declared),
-                            "a vector".to_owned(),
-                            problem,
-                        );
-                        self.null(error, self.wanted.on_error)
-                    }
+            Ok(()) => match vector_problem(&self.vector, declared) {
+                None => Ok(Value::Vector(&self.vector)),
+                Some(problem) => {
+                    let of = Type::Vector(declared);
+                    let error = self.bad_value("embedding", of, "a vector".to_owned(), problem);
+                    self.null(error, self.wanted.on_error)
                 }
-            }
+            },
             Err(NoVector::Fatal(error)) => self.null(error, self.wanted.on_error),
             Err(NoVector::Lost(damage)) => {
                 let (collection, id) = (self.collection.name.clone(), self.shown_id());

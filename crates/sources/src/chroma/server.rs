@@ -10,7 +10,7 @@ use super::metadata::{self, Fault, excerpt};
 use super::rows::wanted_ids;
 use super::{
     CATALOG, CatalogRows, Field, Listed, accepted, catalog_table, collection_table, estimate, field,
-    position, query,
+    position, query, vector_problem,
 };
 use crate::error::{BadValue, Error, Problem};
 use crate::host::Host;
@@ -339,13 +339,7 @@ impl ServerRows {
             let (collection, id) = (self.collection.clone(), self.current.id.clone());
             return self.null(Error::NoVector { collection, id, damage: None }, self.server.on_damage);
         };
-        let found = vector.len();
-        let problem = match declared.filter(|expected| usize::from(*expected) != found) {
-            Some(expected) => Some(Problem::Dimensions { expected, found }),
-            None if !vector.iter().all(|number| number.is_finite()) => Some(Problem::NotFinite),
-            None => None,
-        };
-        if let Some(problem) = problem {
+        if let Some(problem) = vector_problem(vector, declared) {
             let error = self.bad_value("embedding", Type::Vector(declared), "a vector".to_owned(), problem);
             return self.null(error, self.on_error);
         }

@@ -197,15 +197,18 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
+/// A file's device and inode.
+type FileId = (u64, u64);
+
 thread_local! {
     /// Databases that this process reads in place: how many readers each has, and descriptors to be closed after them.
-    static IN_PLACE: RefCell<HashMap<(u64, u64), (usize, Vec<File>)>> = RefCell::default();
+    static IN_PLACE: RefCell<HashMap<FileId, (usize, Vec<File>)>> = RefCell::default();
 }
 
 /// A database that is read in place. SQLite's locks are those of POSIX, which all end when the process closes any
 /// descriptor of the file; so nobody here closes one meanwhile.
 #[derive(Debug)]
-pub(super) struct InPlace((u64, u64));
+pub(super) struct InPlace(FileId);
 
 impl InPlace {
     pub(super) fn new(meta: &fs::Metadata) -> Self {
