@@ -224,7 +224,8 @@ fn half_a_gigabyte_does_not_stay_with_the_session() {
     execute(&mut client, "COPY (SELECT * FROM large.t) TO '/dev/null'");
     let after = own_memory(pid);
     assert!(after - before < 20 << 10, "from {before} to {after} kB");
-    let planned: String = client.query_one("EXPLAIN SELECT * FROM large.t", &[]).expect("a plan").get(0);
+    let plan = client.query("EXPLAIN SELECT * FROM large.t", &[]).expect("a plan");
+    let planned: String = plan[0].get(0);
     let rows: f64 = planned
         .split_once("rows=")
         .and_then(|(_, rest)| rest.split_once(' '))

@@ -13,7 +13,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::WHAT;
-use super::copy::{FileCopy, InPlace, cannot_open};
+use super::copy::{FileCopy, InPlace, beside, cannot_open};
 use crate::error::Error;
 use crate::host::Host;
 
@@ -49,17 +49,21 @@ impl Database {
 /// Opens a database: in place where it can be locked against writers, otherwise a copy of it.
 pub fn open(path: &Path, host: &Host) -> Result<Database, Error> {
     let meta = fs::metadata(path).map_err(|error| cannot_open(path, &error))?;
-    let kind = meta.file_type();
     let refuse = |detail: &str| {
         let path = path.display().to_string();
         Err(Error::Open { what: WHAT, path, detail: detail.to_owned(), hint: None })
     };
-    if kind.is_dir() {
+    if meta.is_dir() {
         return refuse("It is a directory.");
     }
-    if !kind.is_file() {
-        let is_pipe = kind.is_fifo() || kind.is_socket();
+    if !meta.is_file() {
+        let is_pipe = meta.file_type().is_fifo() || meta.file_type().is_socket();
         return refuse(if is_pipe { "It is a pipe or socket." } else { "It is not a regular file." });
+    }
+    // Opening a pipe would wait for ever.
+    let is_odd = |ending| fs::metadata(beside(path, ending)).is_ok_and(|meta| !meta.is_file());
+    if ["-wal", "-shm", "-journal"].into_iter().any(is_odd) {
+        return refuse("Its log or journal is not a regular file.");
     }
     if meta.len() == 0 {
         return refuse("The file is empty.");

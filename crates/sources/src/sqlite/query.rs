@@ -36,8 +36,9 @@ pub(super) fn accepted(relation: &Relation, filter: &Filter, scan: &Scan, invali
     let Some(column) = relation.position(&filter.column).map(|at| &relation.columns[at]) else {
         return Accepted::No;
     };
-    // What a view computes may be of any kind, and rows that cannot be read are skipped by rowid.
-    if relation.kind == Kind::View || (scan.on_error == OnError::Null && !column.is_rowid) {
+    // What a view computes may be of any kind. Where rows that cannot be read are skipped, all are read by rowid: a row
+    // that can be found is then one that can be read.
+    if relation.kind == Kind::View || scan.on_error == OnError::Null {
         return Accepted::No;
     }
     match filter.operation {

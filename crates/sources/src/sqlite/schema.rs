@@ -94,15 +94,18 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Names and kinds of the tables and views that belong to the file's users, in order.
+/// Names of the tables and views that belong to the file's users, in order.
 ///
-/// Virtual tables are programs with tables of their own, which are named after them. Neither is given.
+/// Virtual tables are programs, which keep what they have in tables of their own, named after them. Neither is given.
 pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT name FROM sqlite_schema AS s WHERE (type = 'view' OR type = 'table' AND rootpage <> 0) \
          AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
          AND NOT EXISTS (SELECT 1 FROM sqlite_schema AS v WHERE v.type = 'table' AND v.rootpage = 0 \
-                         AND substr(s.name, 1, length(v.name) + 1) = v.name || '_') ORDER BY name",
+             AND substr(s.name, 1, length(v.name) + 1) = v.name || '_' \
+             AND substr(s.name, length(v.name) + 2) IN ('data', 'idx', 'content', 'docsize', 'config', 'segments', \
+                 'segdir', 'stat', 'node', 'rowid', 'parent', 'chunks', 'rowids', 'info', 'vector_chunks00')) \
+         ORDER BY name",
     )?;
     let names = statement.query_map([], |row| Ok(text(row.get_ref(0)?)))?;
     names.collect()

@@ -52,11 +52,11 @@ fn unreadable(sql: &str) -> String {
 #[test]
 fn views_do_what_reading_needs_and_nothing_else() {
     let detail = unreadable("CREATE VIEW v AS SELECT load_extension('/tmp/x.so') AS x");
-    assert!(detail.contains("not authorized") || detail.contains("unsafe use"), "{detail}");
+    assert!(detail.contains("not authorized") || detail.contains(" use of "), "{detail}");
     let detail = unreadable("CREATE VIEW v AS SELECT fts3_tokenizer('simple') AS x");
-    assert!(detail.contains("not authorized") || detail.contains("unsafe use"), "{detail}");
+    assert!(detail.contains("not authorized") || detail.contains(" use of "), "{detail}");
     let detail = unreadable("CREATE VIEW v AS SELECT name AS x FROM pragma_database_list");
-    assert!(detail.contains("not authorized") || detail.contains("unsafe use"), "{detail}");
+    assert!(detail.contains("not authorized") || detail.contains(" use of "), "{detail}");
     let detail = unreadable("CREATE VIEW v AS SELECT name AS x FROM missing");
     assert!(detail.contains("no such table"), "{detail}");
 }
@@ -70,11 +70,12 @@ fn views_cannot_take_all_memory() {
 #[test]
 fn virtual_tables_and_what_is_theirs_are_left_out() {
     let fixture = Fixture::new(
-        "CREATE TABLE t(x TEXT); CREATE VIRTUAL TABLE words USING fts5(x); CREATE VIRTUAL TABLE s USING dbstat",
+        "CREATE TABLE t(x TEXT); CREATE TABLE words_old(x TEXT); CREATE VIRTUAL TABLE words USING fts5(x); \
+         CREATE VIRTUAL TABLE s USING dbstat",
     );
     let names: Vec<String> =
         fixture.source().tables(&|_| true).expect("tables").into_iter().map(|table| table.name).collect();
-    assert_eq!(names, ["t"]);
+    assert_eq!(names, ["t", "words_old"]);
     let result = read(&fixture.source(), &scan("words", &[("x", Type::Text)]));
     assert!(matches!(result, Err(Error::NoTable { .. })), "{result:?}");
 }

@@ -37,6 +37,12 @@ fn what_is_no_database_is_refused() {
     fs::write(&path, "").expect("written");
     assert_eq!(refused(&fixture), "The file is empty.");
 
+    let log = path.with_file_name("store.db-wal");
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    fs::write(&path, "something").expect("written");
+    assert_eq!(refused(&fixture), "Its log or journal is not a regular file.");
+    fs::remove_file(&log).expect("removed");
+
     fs::write(&path, "not a database, but long enough to have a header of one hundred bytes. ".repeat(100))
         .expect("written");
     assert_eq!(refused(&fixture), "The file is not a database of SQLite.");
