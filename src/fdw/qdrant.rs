@@ -67,7 +67,9 @@ pub(super) fn open(options: &Options, mapped: &Options, host: Host) -> Result<Qd
             http.credentials.extend(mapped.get(API_KEY).map(|key| ("api-key".to_owned(), key.to_owned())));
             Place::Server(Box::new(http))
         }
-        None => Place::Directory(options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))?),
+        None => Place::Directory(
+            options.get(PATH).map(PathBuf::from).ok_or_else(|| fault(PATH, OptionFault::Missing))?,
+        ),
     };
     Ok(Qdrant { place, fetch_size: fetch_size(options)?, host })
 }

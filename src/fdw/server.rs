@@ -51,7 +51,8 @@ pub(super) fn http_options(options: &Options) -> Result<Option<http::Options>, E
     if let Some(told) = options.get(CONNECT_TIMEOUT) {
         let seconds = told.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
         let valid = "It is a number of seconds, from 1 to 3600.";
-        http.connect_timeout = Duration::from_secs(seconds.ok_or_else(|| value(CONNECT_TIMEOUT, told, valid))?);
+        http.connect_timeout =
+            Duration::from_secs(seconds.ok_or_else(|| value(CONNECT_TIMEOUT, told, valid))?);
     }
     if let Some(told) = options.get(RETRIES) {
         let retries = told.parse().ok().filter(|retries| *retries <= 10);

@@ -9,9 +9,9 @@ use vector_embed_sources::sqlite::Sqlite;
 use vector_embed_sources::{OnError, Source};
 
 use super::host::host;
+use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, TOKEN_HEADER, fault};
 use super::qdrant;
 use super::server::http_options;
-use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, TOKEN_HEADER, fault};
 use crate::error::{Error, OptionFault};
 use crate::pg::text::from_server;
 
@@ -152,7 +152,9 @@ pub(super) unsafe fn of_schema(server: pg_sys::Oid, schema: &str) -> Result<Open
         Store::Sqlite if schema == "main" => Options::default(),
         Store::Qdrant if schema == qdrant::SCHEMA => Options::default(),
         Store::Sqlite => return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: "main" }),
-        Store::Qdrant => return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: qdrant::SCHEMA }),
+        Store::Qdrant => {
+            return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: qdrant::SCHEMA });
+        }
         Store::Chroma => Options::of(DATABASE, schema),
     };
     // SAFETY: the caller's promise.

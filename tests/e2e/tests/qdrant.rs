@@ -71,7 +71,8 @@ fn collections_are_moved_by_one_statement() {
     let found = client.query("SELECT id FROM q.notes WHERE id = $1", &[&"18446744073709551615"]).unwrap();
     assert_eq!(found.len(), 1);
     execute(&mut client, "SET enable_hashjoin = off; SET enable_mergejoin = off");
-    let joined = "SELECT count(q.id) FROM (VALUES ('1'), ('2'), ('nothing')) v (id) JOIN q.notes q ON q.id = v.id";
+    let joined =
+        "SELECT count(q.id) FROM (VALUES ('1'), ('2'), ('nothing')) v (id) JOIN q.notes q ON q.id = v.id";
     assert_eq!(count(&mut client, joined), 2);
     assert_eq!(client.query("SELECT id FROM q.notes LIMIT 3", &[]).unwrap().len(), 3);
 }
@@ -85,7 +86,8 @@ fn a_read_ends_when_it_is_told_to() {
     let pid = backend(&mut client);
     // While it plans, begins, reads the first page or a later one; waits for an answer or its rest, or pauses.
     let overloaded = json!({"kind": "status", "status": 503, "headers": {"retry-after": "30"}});
-    for fault in [json!({"kind": "silent"}), json!({"kind": "half"}), json!({"kind": "trickle"}), overloaded] {
+    for fault in [json!({"kind": "silent"}), json!({"kind": "half"}), json!({"kind": "trickle"}), overloaded]
+    {
         for before in 0..5 {
             let mut faults: Vec<Value> = (0..before).map(|_| json!({"kind": "none"})).collect();
             faults.push(fault.clone());
@@ -115,7 +117,13 @@ fn failures_are_tried_again_or_told() {
     let mut server = Server::start(KEY);
     let mut client = imported(&cluster, "qdrant_failures", &server, ", timeout '1', retries '1'");
     let none = || json!({"kind": "none"});
-    server.faults(&[json!({"kind": "drop"}), none(), json!({"kind": "status", "status": 500}), none(), json!({"kind": "cut"})]);
+    server.faults(&[
+        json!({"kind": "drop"}),
+        none(),
+        json!({"kind": "status", "status": 500}),
+        none(),
+        json!({"kind": "cut"}),
+    ]);
     assert_eq!(count(&mut client, "SELECT count(*) FROM q.notes"), 1000);
 
     let mut fails = |fault: Value, state: &str| {
@@ -126,16 +134,23 @@ fn failures_are_tried_again_or_told() {
     };
     let late = fails(json!({"kind": "silent"}), "HV00N");
     assert!(late.ends_with("It did not answer within 1000 ms."), "{late}");
-    let failing = fails(json!({"kind": "status", "status": 500, "body": "{\"status\": {\"error\": \"disk\"}}"}), "HV00M");
+    let failing = fails(
+        json!({"kind": "status", "status": 500, "body": "{\"status\": {\"error\": \"disk\"}}"}),
+        "HV00M",
+    );
     assert!(failing.ends_with("It answered with status 500: disk."), "{failing}");
     let moved = json!({"kind": "status", "status": 307, "headers": {"location": "http://127.0.0.1:1/"}});
     assert!(fails(moved, "HV00M").ends_with("Redirects are not followed."));
-    fails(json!({"kind": "raw", "body": "{\"result\": {\"points\": [{\"id\": 1, \"vector\": [1]}]}}"}), "HV024");
+    fails(
+        json!({"kind": "raw", "body": "{\"result\": {\"points\": [{\"id\": 1, \"vector\": [1]}]}}"}),
+        "HV024",
+    );
     fails(json!({"kind": "raw", "body": "{\"result\": 1}"}), "HV00M");
 
     // Values that do not fit are NULL and counted where that is asked for.
     execute(&mut client, "ALTER FOREIGN TABLE q.notes OPTIONS (ADD on_error 'null')");
-    let body = "{\"result\": {\"points\": [{\"id\": 1, \"vector\": [1, null]}, {\"payload\": {}}, {\"id\": 2}]}}";
+    let body =
+        "{\"result\": {\"points\": [{\"id\": 1, \"vector\": [1, null]}, {\"payload\": {}}, {\"id\": 2}]}}";
     server.faults(&[none(), none(), json!({"kind": "raw", "body": body})]);
     let found = client.query("SELECT id, embedding IS NULL FROM q.notes", &[]).unwrap();
     assert_eq!(found.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["1", "2"]);
@@ -169,9 +184,8 @@ fn only_a_superuser_names_a_server_and_only_mappings_hold_keys() {
     denied("ALTER SERVER qdrant OPTIONS (ADD timeout '5')", "42501");
     denied("ALTER SERVER qdrant OPTIONS (DROP url, ADD path '/etc')", "42501");
 
-    let mut invalid = |statement: &str, state: &str| {
-        assert_state(&refused(client.batch_execute(statement)), state)
-    };
+    let mut invalid =
+        |statement: &str, state: &str| assert_state(&refused(client.batch_execute(statement)), state);
     invalid(&format!("{create} (url '{url}', api_key 'x')"), "HV00D");
     invalid("ALTER FOREIGN TABLE q.notes OPTIONS (ADD api_key 'x')", "HV00D");
     invalid(&format!("{create} (url '{url}', path '/srv')"), "HV00D");
@@ -193,7 +207,10 @@ fn only_a_superuser_names_a_server_and_only_mappings_hold_keys() {
          CREATE VIEW q.titles AS SELECT id, payload->>'title' AS title FROM q.notes;
          GRANT SELECT ON q.titles TO qdrant_reader",
     );
-    execute(&mut client, &format!("CREATE USER MAPPING FOR CURRENT_USER SERVER qdrant OPTIONS (api_key '{KEY}')"));
+    execute(
+        &mut client,
+        &format!("CREATE USER MAPPING FOR CURRENT_USER SERVER qdrant OPTIONS (api_key '{KEY}')"),
+    );
     let error = refused(reader.query("SELECT * FROM q.notes", &[]));
     assert_state(&error, "HV00M");
     assert!(error.hint().is_some_and(|hint| hint.contains("user mapping")), "{error:?}");
@@ -204,7 +221,8 @@ fn only_a_superuser_names_a_server_and_only_mappings_hold_keys() {
 
 #[test]
 fn a_key_is_in_no_message_plan_or_log() {
-    let cluster = Cluster::with().setting("log_min_messages", "debug5").setting("log_statement", "none").start();
+    let cluster =
+        Cluster::with().setting("log_min_messages", "debug5").setting("log_statement", "none").start();
     let mut server = Server::start(KEY);
     // Told once, by a statement that succeeds.
     let mut client = imported(&cluster, "qdrant_key", &server, ", timeout '1', retries '0'");
@@ -220,7 +238,10 @@ fn a_key_is_in_no_message_plan_or_log() {
     // The server repeats what it was sent.
     drop(server);
     let server = Server::start("another-key");
-    execute(&mut client, &format!("ALTER SERVER qdrant OPTIONS (SET url 'http://127.0.0.1:{}')", server.port));
+    execute(
+        &mut client,
+        &format!("ALTER SERVER qdrant OPTIONS (SET url 'http://127.0.0.1:{}')", server.port),
+    );
     let error = refused(client.query("SELECT * FROM q.notes", &[]));
     assert!(error.detail().is_some_and(|detail| detail.contains("not ***")), "{error:?}");
     told += &format!("{error:?}");
@@ -235,5 +256,8 @@ fn a_key_is_in_no_message_plan_or_log() {
     }
     assert!(!told.contains(KEY), "{told}");
     let log = cluster.log();
-    assert!(log.contains("could not get an answer") && !log.contains(KEY), "the log has the key, or no failure");
+    assert!(
+        log.contains("could not get an answer") && !log.contains(KEY),
+        "the log has the key, or no failure"
+    );
 }

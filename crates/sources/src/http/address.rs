@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn loopback_is_this_machine_only() {
         let is = |text: &str| Address::parse(text).unwrap().is_loopback();
-        for text in ["http://127.0.0.1:1", "http://[::1]", "http://LOCALHOST:3", "http://[::ffff:127.0.0.1]"] {
+        for text in ["http://127.0.0.1:1", "http://[::1]", "http://LOCALHOST:3", "http://[::ffff:127.0.0.1]"]
+        {
             assert!(is(text), "{text}");
         }
         for text in ["http://10.0.0.1", "http://localhost.example.com", "http://[::]", "http://0.0.0.0"] {

@@ -153,7 +153,11 @@ impl Client {
             };
             let after = retry_after(&response);
             let error = Error::Refused { address: self.address(), status: status.as_u16(), detail };
-            return Err(Failure { error, passing: status.as_u16() == 429 || status.is_server_error(), after });
+            return Err(Failure {
+                error,
+                passing: status.as_u16() == 429 || status.is_server_error(),
+                after,
+            });
         }
         if response.headers().get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
             return Err(self.wrong("It is compressed, which was not asked for.".to_owned()).into());
@@ -176,7 +180,8 @@ impl Client {
             }
         }
         let json: Json = serde_json::from_slice(&said).unwrap_or_default();
-        let found = ["/status/error", "/message", "/error"].into_iter().find_map(|at| json.pointer(at)?.as_str());
+        let found =
+            ["/status/error", "/message", "/error"].into_iter().find_map(|at| json.pointer(at)?.as_str());
         let mut text = found.map_or_else(|| String::from_utf8_lossy(&said).into_owned(), str::to_owned);
         for (_, value) in &self.options.credentials {
             // Also without what stands before it, such as "Bearer".
@@ -221,10 +226,12 @@ impl Client {
             }
             ureq::Error::Protocol(error) => self.wrong(format!("It is not HTTP: {error}.")).into(),
             ureq::Error::Rustls(error) => of_tls(&error),
-            ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error) => of_tls(error),
-                None => server(format!("The connection failed: {error}."), true),
-            },
+            ureq::Error::Io(error) => {
+                match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    Some(error) => of_tls(error),
+                    None => server(format!("The connection failed: {error}."), true),
+                }
+            }
             other => server(format!("{other}."), false),
         }
     }
@@ -254,8 +261,12 @@ fn headers(options: &Options) -> Result<Vec<(HeaderName, HeaderValue)>, Error> {
 fn tls(options: &Options) -> Result<TlsConfig, Error> {
     let refuse = |detail: String| Error::Server { address: options.address.to_string(), detail };
     let roots = match &options.ca_file {
-        Some(path) => certificates(path).map_err(|detail| refuse(format!("File \"{}\": {detail}.", path.display())))?,
-        None => load_native_certs().certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect(),
+        Some(path) => {
+            certificates(path).map_err(|detail| refuse(format!("File \"{}\": {detail}.", path.display())))?
+        }
+        None => {
+            load_native_certs().certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect()
+        }
     };
     if roots.is_empty() {
         return Err(refuse("There are no certificates to check the server's by.".to_owned()));

@@ -117,7 +117,8 @@ impl Collection {
     pub(super) fn bytes(&self) -> f64 {
         const BYTES_OF_NUMBER: f64 = 12.0;
         const BYTES_OF_PAYLOAD: f64 = 500.0;
-        BYTES_OF_PAYLOAD + BYTES_OF_NUMBER * self.vectors.values().map(|params| params.size as f64).sum::<f64>()
+        BYTES_OF_PAYLOAD
+            + BYTES_OF_NUMBER * self.vectors.values().map(|params| params.size as f64).sum::<f64>()
     }
 }
 
@@ -155,7 +156,8 @@ mod tests {
     #[test]
     fn every_vector_gets_a_column_of_its_own() {
         assert_eq!(
-            columns(r#"{"vectors": {"size": 384, "distance": "Cosine", "new": 1}, "sparse_vectors": null}"#)[2..],
+            columns(r#"{"vectors": {"size": 384, "distance": "Cosine", "new": 1}, "sparse_vectors": null}"#)
+                [2..],
             [("embedding".to_owned(), Type::Vector(Some(384)))]
         );
         let named = columns(
@@ -180,6 +182,9 @@ mod tests {
     #[test]
     fn the_catalog_gives_way_to_a_collection() {
         assert_eq!(catalog_name(["a"].into_iter()), "collections");
-        assert_eq!(catalog_name(["collections", "qdrant_collections"].into_iter()), "qdrant_qdrant_collections");
+        assert_eq!(
+            catalog_name(["collections", "qdrant_collections"].into_iter()),
+            "qdrant_qdrant_collections"
+        );
     }
 }

@@ -47,7 +47,9 @@ impl Local {
             what: WHAT,
             path: self.path.display().to_string(),
             detail,
-            hint: Some("It is a directory with a file \"meta.json\", as QdrantClient(path=...) makes it.".to_owned()),
+            hint: Some(
+                "It is a directory with a file \"meta.json\", as QdrantClient(path=...) makes it.".to_owned(),
+            ),
         };
         let failed = |error: std::io::Error| refuse(format!("\"meta.json\": {error}."));
         // Opening a pipe would wait for its writer.
@@ -81,7 +83,8 @@ impl Local {
     /// Counts a collection's points.
     pub(super) fn count(&self, name: &str) -> Result<u64, Error> {
         let database = self.open(name)?;
-        let count = database.connection().query_row("SELECT count(*) FROM points", [], |row| row.get::<_, i64>(0));
+        let count =
+            database.connection().query_row("SELECT count(*) FROM points", [], |row| row.get::<_, i64>(0));
         count.map(|count| count.max(0) as u64).map_err(|error| self.failed(name, &error))
     }
 
@@ -91,7 +94,9 @@ impl Local {
 
     fn open(&self, name: &str) -> Result<Database, Error> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(self.damaged("A collection's name in \"meta.json\" is none of a directory.".to_owned()));
+            return Err(
+                self.damaged("A collection's name in \"meta.json\" is none of a directory.".to_owned())
+            );
         }
         sqlite::open(&self.file(name), &self.host)
     }
@@ -129,8 +134,10 @@ pub(super) struct LocalPoints {
 impl Points for LocalPoints {
     fn fetch(&mut self, into: &mut VecDeque<Result<Point, Error>>) -> Result<bool, Error> {
         let failed = |error: &rusqlite::Error| self.local.failed(&self.collection, error);
-        let query = "SELECT rowid, point FROM points WHERE rowid < ?1 OR ?1 IS NULL ORDER BY rowid DESC LIMIT ?2";
-        let mut statement = self.database.connection().prepare_cached(query).map_err(|error| failed(&error))?;
+        let query =
+            "SELECT rowid, point FROM points WHERE rowid < ?1 OR ?1 IS NULL ORDER BY rowid DESC LIMIT ?2";
+        let mut statement =
+            self.database.connection().prepare_cached(query).map_err(|error| failed(&error))?;
         let mut rows = statement.query((self.before, BATCH as i64)).map_err(|error| failed(&error))?;
         let mut count = 0;
         while let Some(row) = rows.next().map_err(|error| failed(&error))? {
@@ -151,7 +158,10 @@ impl Points for LocalPoints {
                 Err(reason) => into.push_back(Err(Error::Damaged {
                     what: WHAT,
                     path: self.local.path.display().to_string(),
-                    detail: format!("In collection \"{}\", point of rowid {rowid}: {reason}.", self.collection),
+                    detail: format!(
+                        "In collection \"{}\", point of rowid {rowid}: {reason}.",
+                        self.collection
+                    ),
                 })),
             }
         }

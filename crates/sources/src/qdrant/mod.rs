@@ -97,7 +97,8 @@ impl Opened {
         match self {
             Self::Server(server) => server.collection(name),
             Self::Directory(local) => {
-                let Some(mut found) = local.collections()?.into_iter().find(|found| found.name == name) else {
+                let Some(mut found) = local.collections()?.into_iter().find(|found| found.name == name)
+                else {
                     return Ok(None);
                 };
                 found.points = Some(local.count(name)?);
@@ -151,13 +152,19 @@ impl Source for Qdrant {
         let opened = self.open_place()?;
         let relation = self.relation(&opened, &scan.table)?;
         let (rows, bytes) = match &relation {
-            Relation::Collection(collection) => (collection.points.unwrap_or(1000) as f64, collection.bytes()),
+            Relation::Collection(collection) => {
+                (collection.points.unwrap_or(1000) as f64, collection.bytes())
+            }
             Relation::Catalog(names) => (names.len() as f64, PAGE),
         };
         let accepted = |filter: &Filter| {
             let by_id = matches!(relation, Relation::Collection(_)) && filter.column == "id";
             let operation = matches!(filter.operation, Operation::In | Operation::Compare(Comparison::Equal));
-            if by_id && operation && matches!(filter.of, Type::Text | Type::Bigint) { Accepted::Fully } else { Accepted::No }
+            if by_id && operation && matches!(filter.of, Type::Text | Type::Bigint) {
+                Accepted::Fully
+            } else {
+                Accepted::No
+            }
         };
         let estimate = Estimate { rows, pages: (rows * bytes / PAGE).ceil() };
         Ok(Plan { accepted: filters.iter().map(accepted).collect(), estimate })

@@ -73,8 +73,15 @@ pub(super) struct PointStruct {
 
 /// Reads a whole pickle.
 pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
-    Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: Vec::new(), built: Pickle::new(bytes.len()) }
-        .run()
+    Machine {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: Vec::new(),
+        built: Pickle::new(bytes.len()),
+    }
+    .run()
 }
 
 struct Machine<'a> {
@@ -115,13 +122,13 @@ impl<'a> Machine<'a> {
                     let number = f64::from_be_bytes(self.array()?);
                     self.stack.push(Value::Float(number));
                 }
-                0x8c => self.text(1)?,                    // SHORT_BINUNICODE
-                b'X' => self.text(4)?,                    // BINUNICODE
-                0x8d => self.text(8)?,                    // BINUNICODE8
-                b'C' => self.other(1)?,                   // SHORT_BINBYTES
-                b'B' => self.other(4)?,                   // BINBYTES
-                0x8e | 0x96 => self.other(8)?,            // BINBYTES8, BYTEARRAY8
-                b']' | b')' => self.list(Vec::new()),     // EMPTY_LIST, EMPTY_TUPLE
+                0x8c => self.text(1)?,                // SHORT_BINUNICODE
+                b'X' => self.text(4)?,                // BINUNICODE
+                0x8d => self.text(8)?,                // BINUNICODE8
+                b'C' => self.other(1)?,               // SHORT_BINBYTES
+                b'B' => self.other(4)?,               // BINBYTES
+                0x8e | 0x96 => self.other(8)?,        // BINBYTES8, BYTEARRAY8
+                b']' | b')' => self.list(Vec::new()), // EMPTY_LIST, EMPTY_TUPLE
                 0x85..=0x87 => {
                     let count = usize::from(instruction - 0x84); // TUPLE1 to TUPLE3
                     let base = self.stack.len().checked_sub(count).ok_or(Fault::Malformed(at))?;

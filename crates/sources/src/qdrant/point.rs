@@ -106,7 +106,12 @@ pub(super) struct Scratch {
 
 impl Point {
     /// A value as the type that is wanted, which `Field::takes`.
-    pub(super) fn value<'a>(&'a self, field: &Field, of: Type, scratch: &'a mut Scratch) -> Result<Value<'a>, Problem> {
+    pub(super) fn value<'a>(
+        &'a self,
+        field: &Field,
+        of: Type,
+        scratch: &'a mut Scratch,
+    ) -> Result<Value<'a>, Problem> {
         match field {
             Field::Id => self.id(of, scratch),
             // A point without payload is one with an empty payload to Qdrant.
@@ -116,7 +121,9 @@ impl Point {
             },
             Field::Told(name) => self.vectors.get(name).json(),
             Field::Vector(name) => match (self.vectors.get(name), of) {
-                (Part::Json(json), Type::Vector(dimensions)) => vector(json, dimensions, &mut scratch.numbers),
+                (Part::Json(json), Type::Vector(dimensions)) => {
+                    vector(json, dimensions, &mut scratch.numbers)
+                }
                 (part, _) => part.json(),
             },
         }
@@ -136,7 +143,11 @@ impl Point {
             (PointId::Uuid(_), Type::Bigint | Type::Numeric) => Err(Problem::Kind("text")),
             (PointId::Number(number), _) => {
                 scratch.text = number.to_string();
-                Ok(if of == Type::Numeric { Value::Numeric(&scratch.text) } else { Value::Text(&scratch.text) })
+                Ok(if of == Type::Numeric {
+                    Value::Numeric(&scratch.text)
+                } else {
+                    Value::Text(&scratch.text)
+                })
             }
             (PointId::Uuid(text), _) => Ok(Value::Text(text)),
         }
@@ -188,14 +199,20 @@ fn vector<'a>(json: &str, dimensions: Option<u16>, numbers: &'a mut Vec<f32>) ->
     let told: Vec<Option<f64>> = serde_json::from_str(json).map_err(|_| Problem::Syntax)?;
     let found = told.len();
     match dimensions {
-        Some(expected) if usize::from(expected) != found => return Err(Problem::Dimensions { expected, found }),
+        Some(expected) if usize::from(expected) != found => {
+            return Err(Problem::Dimensions { expected, found });
+        }
         _ if found == 0 => return Err(Problem::Empty),
         _ if found > 16_000 => return Err(Problem::Range),
         _ => {}
     }
     numbers.clear();
     numbers.extend(told.into_iter().map(|number| number.map_or(f32::NAN, |number| number as f32)));
-    if numbers.iter().all(|number| number.is_finite()) { Ok(Value::Vector(numbers)) } else { Err(Problem::NotFinite) }
+    if numbers.iter().all(|number| number.is_finite()) {
+        Ok(Value::Vector(numbers))
+    } else {
+        Err(Problem::NotFinite)
+    }
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {
@@ -213,9 +230,18 @@ mod tests {
         assert_eq!(PointId::of_text("18446744073709551615"), Some(PointId::Number(u64::MAX)));
         let uuid = "00000000-0000-0000-0000-00000000004d";
         assert_eq!(PointId::of_text(uuid), Some(PointId::Uuid(uuid.to_owned())));
-        for other in ["", "01", "+1", "-1", " 1", "18446744073709551616", "1.0", "00000000-0000-0000-0000-00000000004D",
-            "0000000000000000000000000000004d", "00000000-0000-0000-0000-0000000000é"]
-        {
+        for other in [
+            "",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "18446744073709551616",
+            "1.0",
+            "00000000-0000-0000-0000-00000000004D",
+            "0000000000000000000000000000004d",
+            "00000000-0000-0000-0000-0000000000é",
+        ] {
             assert_eq!(PointId::of_text(other), None, "{other}");
         }
     }

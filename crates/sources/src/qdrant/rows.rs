@@ -60,17 +60,16 @@ impl PointRows {
 /// What a scan's columns are.
 pub(super) fn fields(collection: &Collection, scan: &Scan, place: &str) -> Result<Vec<Field>, Error> {
     let known = collection.columns();
-    let field = |(name, of): &(String, Type)| {
-        let found = known.iter().find(|(column, _)| column.name == *name).ok_or_else(|| Error::NoColumn {
-            column: name.clone(),
-            table: scan.table.clone(),
-            place: place.to_owned(),
-        })?;
-        if !found.1.takes(*of) {
-            return Err(wrong_type(name, &scan.table, *of, found.0.of));
-        }
-        Ok(found.1.clone())
-    };
+    let field =
+        |(name, of): &(String, Type)| {
+            let found = known.iter().find(|(column, _)| column.name == *name).ok_or_else(|| {
+                Error::NoColumn { column: name.clone(), table: scan.table.clone(), place: place.to_owned() }
+            })?;
+            if !found.1.takes(*of) {
+                return Err(wrong_type(name, &scan.table, *of, found.0.of));
+            }
+            Ok(found.1.clone())
+        };
     scan.columns.iter().map(field).collect()
 }
 
@@ -254,7 +253,10 @@ impl Rows for CollectionRows {
     }
 
     fn row_name(&self) -> String {
-        self.collections.get(self.at.wrapping_sub(1)).map(|found| format!("name {}", found.name)).unwrap_or_default()
+        self.collections
+            .get(self.at.wrapping_sub(1))
+            .map(|found| format!("name {}", found.name))
+            .unwrap_or_default()
     }
 
     fn losses(&self) -> &Losses {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value as Json, json};
 use serde_json::value::RawValue;
+use serde_json::{Value as Json, json};
 
 use super::collection::{Collection, Params};
 use super::point::{Part, Point, PointId, Vectors};
@@ -86,8 +86,9 @@ impl Server {
             Err(Error::Refused { status: 404, .. }) => return Ok(None),
             other => other?.result,
         };
-        let mut collection = Collection::new(name, info.config.params)
-            .map_err(|_| self.client.wrong(format!("The vectors of collection \"{name}\" are told in an unknown way.")))?;
+        let mut collection = Collection::new(name, info.config.params).map_err(|_| {
+            self.client.wrong(format!("The vectors of collection \"{name}\" are told in an unknown way."))
+        })?;
         (collection.points, collection.status) = (info.points_count, info.status);
         Ok(Some(collection))
     }
@@ -157,13 +158,19 @@ impl ServerPoints {
         let path = format!("/collections/{}/{path}", segment(&self.collection));
         loop {
             match self.server.client.post(&path, &request(self)) {
-                Err(Error::LongAnswer { .. }) if self.fetch_size > 1 => self.fetch_size = self.fetch_size.div_ceil(4),
+                Err(Error::LongAnswer { .. }) if self.fetch_size > 1 => {
+                    self.fetch_size = self.fetch_size.div_ceil(4)
+                }
                 other => return other.map(|answer: Answer<T>| answer.result),
             }
         }
     }
 
-    fn scroll(&mut self, from: Option<PointId>, into: &mut VecDeque<Result<Point, Error>>) -> Result<bool, Error> {
+    fn scroll(
+        &mut self,
+        from: Option<PointId>,
+        into: &mut VecDeque<Result<Point, Error>>,
+    ) -> Result<bool, Error> {
         let page: Page = self.post("points/scroll", |points| {
             let mut request = points.request();
             request["limit"] = json!(points.fetch_size);
@@ -177,13 +184,20 @@ impl ServerPoints {
         let Some(next) = page.next_page_offset else { return Ok(false) };
         // The next page has to begin elsewhere, and this one to have had something.
         if is_empty || from.as_ref() == Some(&next) || !self.begun.insert(next.clone()) {
-            return Err(self.server.client.wrong(format!("Its paging does not end: it came to id {next} again.")));
+            return Err(self
+                .server
+                .client
+                .wrong(format!("Its paging does not end: it came to id {next} again.")));
         }
         self.next = Next::From(next);
         Ok(true)
     }
 
-    fn by_ids(&mut self, mut ids: VecDeque<PointId>, into: &mut VecDeque<Result<Point, Error>>) -> Result<bool, Error> {
+    fn by_ids(
+        &mut self,
+        mut ids: VecDeque<PointId>,
+        into: &mut VecDeque<Result<Point, Error>>,
+    ) -> Result<bool, Error> {
         if ids.is_empty() {
             return Ok(false);
         }
@@ -201,7 +215,10 @@ impl ServerPoints {
             if let Ok(point) = &point
                 && !(asked.contains(&point.id) && given.insert(point.id.clone()))
             {
-                return Err(self.server.client.wrong(format!("It gave id {}, which was not asked for.", point.id)));
+                return Err(self
+                    .server
+                    .client
+                    .wrong(format!("It gave id {}, which was not asked for.", point.id)));
             }
             into.push_back(point);
         }

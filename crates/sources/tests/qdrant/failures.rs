@@ -15,7 +15,9 @@ const ID: [(&str, Type); 1] = [("id", Type::Text)];
 
 /// A page that says just this.
 fn page(points: &str) -> String {
-    format!("{{\"result\": {{\"points\": [{points}], \"next_page_offset\": null}}, \"status\": \"ok\", \"time\": 0}}")
+    format!(
+        "{{\"result\": {{\"points\": [{points}], \"next_page_offset\": null}}, \"status\": \"ok\", \"time\": 0}}"
+    )
 }
 
 fn raw(body: &str) -> serde_json::Value {
@@ -41,7 +43,8 @@ fn what_passes_is_tried_again() {
 #[test]
 fn what_does_not_pass_is_told_after_so_many_tries() {
     let mut server = Server::start();
-    let overloaded = json!({"kind": "status", "status": 503, "body": "{\"status\": {\"error\": \"overloaded\"}}"});
+    let overloaded =
+        json!({"kind": "status", "status": 503, "body": "{\"status\": {\"error\": \"overloaded\"}}"});
     server.faults(&vec![overloaded; 9]);
     let source = source_of(Options { retries: 2, ..server.options() }, host());
     let error = read(&source, &scan("notes", &ID)).unwrap_err();
@@ -52,9 +55,15 @@ fn what_does_not_pass_is_told_after_so_many_tries() {
     // What will not change is not tried again.
     for (fault, expected) in [
         (json!({"kind": "status", "status": 400, "body": "no"}), "It answered with status 400: no."),
-        (json!({"kind": "status", "status": 302, "headers": {"location": "/elsewhere"}}), "Redirects are not followed."),
+        (
+            json!({"kind": "status", "status": 302, "headers": {"location": "/elsewhere"}}),
+            "Redirects are not followed.",
+        ),
         (json!({"kind": "header"}), "exceeds 65536 bytes"),
-        (json!({"kind": "raw", "body": "{}", "headers": {"content-encoding": "gzip", "content-length": "2"}}), "not asked for"),
+        (
+            json!({"kind": "raw", "body": "{}", "headers": {"content-encoding": "gzip", "content-length": "2"}}),
+            "not asked for",
+        ),
         (json!({"kind": "raw", "body": "{\"result\": "}), "ends too early"),
         (raw("<html>"), "is not valid"),
         (raw("{\"result\": [1]}"), "is not what was asked for"),
@@ -92,7 +101,8 @@ fn an_answer_that_is_too_long_is_asked_for_in_parts() {
     let mut server = Server::start();
     server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 300})]);
     assert_eq!(read(&server.source(), &scan("notes", &ID)).unwrap().rows.len(), 1000);
-    let limits: Vec<_> = server.seen().iter().filter_map(|request| request["body"]["limit"].as_u64()).collect();
+    let limits: Vec<_> =
+        server.seen().iter().filter_map(|request| request["body"]["limit"].as_u64()).collect();
     assert_eq!(limits[..3], [256, 64, 64]);
 
     let mut source = server.source();
@@ -144,11 +154,14 @@ fn what_does_not_fit_is_an_error_or_null_and_counted() {
         if all.lost_values == 1 {
             assert_eq!(all.rows[0][2], Read::Null);
         }
-        assert_eq!(*all.rows.last().unwrap(), [
-            Read::Text("1".to_owned()),
-            Read::Json(json!({"a": 1})),
-            Read::Vector(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
-        ]);
+        assert_eq!(
+            *all.rows.last().unwrap(),
+            [
+                Read::Text("1".to_owned()),
+                Read::Json(json!({"a": 1})),
+                Read::Vector(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+            ]
+        );
     }
     // A vector or payload that is not there is none.
     server.faults(&[json!({"kind": "none"}), raw(&page("{\"id\": 3, \"payload\": null}"))]);
@@ -191,7 +204,11 @@ fn a_scan_can_be_interrupted_wherever_it_is() {
         GO_ON.set(go_on);
         ASKED.set(0);
         // With a pause and a wait in it, each of them more than one look long.
-        server.faults(&[json!({"kind": "status", "status": 500}), json!({"kind": "none"}), json!({"kind": "late", "seconds": 0.05})]);
+        server.faults(&[
+            json!({"kind": "status", "status": 500}),
+            json!({"kind": "none"}),
+            json!({"kind": "late", "seconds": 0.05}),
+        ]);
         let mut small = scan("notes", &ID);
         small.limit = Some(3);
         match read(&source, &small) {
@@ -237,7 +254,9 @@ fn a_damaged_local_store_is_told_and_read_as_far_as_it_goes() {
     tolerant.on_error = OnError::Null;
 
     // Neither a pickle nor the end of one.
-    change("UPDATE points SET point = x'80049500' WHERE rowid = 3; UPDATE points SET point = 'text' WHERE rowid = 4");
+    change(
+        "UPDATE points SET point = x'80049500' WHERE rowid = 3; UPDATE points SET point = 'text' WHERE rowid = 4",
+    );
     let error = read(&directory(&path), &scan("notes", &NOTES)).unwrap_err();
     assert!(matches!(&error, Error::Damaged { detail, .. } if detail.contains("rowid 4")), "{error:?}");
     let all = read(&directory(&path), &tolerant).unwrap();
@@ -254,13 +273,19 @@ fn a_damaged_local_store_is_told_and_read_as_far_as_it_goes() {
 
     // A name that leads elsewhere.
     for (meta, part) in [
-        ("{\"collections\": {\"../notes\": {\"vectors\": {\"size\": 8, \"distance\": \"Dot\"}}}}", "none of a directory"),
+        (
+            "{\"collections\": {\"../notes\": {\"vectors\": {\"size\": 8, \"distance\": \"Dot\"}}}}",
+            "none of a directory",
+        ),
         ("{\"collections\": {\"x\": {\"vectors\": {\"size\": 8}}}}", "collection \"x\""),
         ("{\"collections\":", "meta.json"),
     ] {
         fs::write(path.join("meta.json"), meta).unwrap();
         let error = read(&directory(&path), &scan("../notes", &ID)).unwrap_err();
-        assert!(matches!(&error, Error::Damaged { detail, .. } if detail.contains(part)), "{meta}: {error:?}");
+        assert!(
+            matches!(&error, Error::Damaged { detail, .. } if detail.contains(part)),
+            "{meta}: {error:?}"
+        );
     }
     fs::remove_file(path.join("meta.json")).unwrap();
     assert!(matches!(read(&directory(&path), &scan("notes", &ID)), Err(Error::Open { .. })));

@@ -46,7 +46,12 @@ fn assert_mixed(source: &Qdrant) {
 }
 
 fn assert_catalog(source: &Qdrant) {
-    let columns = [("name", Type::Text), ("points", Type::Bigint), ("dimensions", Type::Bigint), ("distance", Type::Text)];
+    let columns = [
+        ("name", Type::Text),
+        ("points", Type::Bigint),
+        ("dimensions", Type::Bigint),
+        ("distance", Type::Text),
+    ];
     let rows = by_id(read(source, &scan("collections", &columns)).unwrap());
     let text = |text: &str| Read::Text(text.to_owned());
     let expected = BTreeMap::from([
@@ -131,7 +136,10 @@ fn a_server_is_read_as_the_real_client_reads_it() {
     assert_tables(&source);
     assert_ids(&source);
     let seen = server.seen();
-    assert!(seen.iter().all(|request| request["encoding"].is_null() && request["has_key"] == false), "{seen:?}");
+    assert!(
+        seen.iter().all(|request| request["encoding"].is_null() && request["has_key"] == false),
+        "{seen:?}"
+    );
 }
 
 /// Without this, all other tests of servers would say nothing of Qdrant.
@@ -139,7 +147,8 @@ fn a_server_is_read_as_the_real_client_reads_it() {
 fn the_real_client_takes_the_substitute_for_a_server() {
     let server = Server::start();
     let made = crate::support::made();
-    let output = python("check_server.py").arg(server.port.to_string()).arg(made.join("expected.json")).output();
+    let output =
+        python("check_server.py").arg(server.port.to_string()).arg(made.join("expected.json")).output();
     let output = output.expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -156,9 +165,15 @@ fn only_what_is_needed_is_asked_for() {
     };
     let mut few = scan(MIXED, &[("text", Type::Vector(Some(3)))]);
     few.limit = Some(5);
-    assert_eq!(asked(&few), [serde_json::json!({"limit": 5, "with_payload": false, "with_vector": ["text"]})]);
+    assert_eq!(
+        asked(&few),
+        [serde_json::json!({"limit": 5, "with_payload": false, "with_vector": ["text"]})]
+    );
     let counted = scan(MIXED, &[]);
-    assert_eq!(asked(&counted), [serde_json::json!({"limit": 256, "with_payload": false, "with_vector": false})]);
+    assert_eq!(
+        asked(&counted),
+        [serde_json::json!({"limit": 256, "with_payload": false, "with_vector": false})]
+    );
     let unnamed = asked(&scan("notes", &NOTES));
     assert_eq!(unnamed.len(), 4);
     assert_eq!(unnamed[0], serde_json::json!({"limit": 256, "with_payload": true, "with_vector": true}));
@@ -181,7 +196,10 @@ fn what_is_not_there_is_told() {
         }
         // A vector of other dimensions than the column has.
         let error = read(&source, &scan("notes", &[("embedding", Type::Vector(Some(9)))])).unwrap_err();
-        assert_eq!(error.to_string(), "value in column \"embedding\" of table \"notes\" cannot be read as vector(9)");
+        assert_eq!(
+            error.to_string(),
+            "value in column \"embedding\" of table \"notes\" cannot be read as vector(9)"
+        );
         // An id beyond bigint, or that is a UUID.
         assert!(matches!(read(&source, &scan("notes", &[("id", Type::Bigint)])), Err(Error::Value(_))));
     }

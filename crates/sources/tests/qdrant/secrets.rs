@@ -66,7 +66,9 @@ fn a_key_does_not_follow_a_redirect() {
     let mut server = Server::with_key(Some(KEY));
     let location = format!("http://{}/collections/notes", elsewhere.local_addr().unwrap());
     for status in [301, 302, 303, 307, 308] {
-        server.faults(&[serde_json::json!({"kind": "status", "status": status, "headers": {"location": location}})]);
+        server.faults(&[
+            serde_json::json!({"kind": "status", "status": status, "headers": {"location": location}}),
+        ]);
         let source = source_of(with_key(server.options(), KEY), host());
         let error = read(&source, &scan("notes", &ID)).unwrap_err();
         assert!(matches!(error, Error::Refused { status: found, .. } if found == status), "{error:?}");
@@ -91,15 +93,18 @@ fn encrypted(port: u16, config: ServerConfig) -> u16 {
                     request.extend(&buffer[..count]);
                     let text = String::from_utf8_lossy(&request).to_lowercase();
                     let Some(head) = text.find("\r\n\r\n") else { continue };
-                    let length = text.split("content-length: ").nth(1).map_or(0, |rest| {
-                        rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
-                    });
+                    let length = text
+                        .split("content-length: ")
+                        .nth(1)
+                        .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
                     if request.len() < head + 4 + length {
                         continue;
                     }
                     let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
                     let own = String::from_utf8(std::mem::take(&mut request)).unwrap();
-                    server.write_all(own.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).unwrap();
+                    server
+                        .write_all(own.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes())
+                        .unwrap();
                     let mut answer = Vec::new();
                     server.read_to_end(&mut answer).unwrap();
                     client.write_all(&answer).unwrap();
@@ -138,7 +143,8 @@ fn certificates_are_checked() {
     let wrong = encrypted(server.port, config("elsewhere.example"));
     let at = |port: u16, ca_file: Option<&std::path::Path>| {
         let address = Address::parse(&format!("https://localhost:{port}")).unwrap();
-        let options = Options { ca_file: ca_file.map(std::path::Path::to_owned), retries: 0, ..Options::new(address) };
+        let options =
+            Options { ca_file: ca_file.map(std::path::Path::to_owned), retries: 0, ..Options::new(address) };
         read(&source_of(with_key(options, KEY), host()), &scan("notes", &ID))
     };
     assert_eq!(at(right, Some(ca_file.path())).unwrap().rows.len(), 1000);

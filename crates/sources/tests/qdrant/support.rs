@@ -25,7 +25,10 @@ fn repository() -> PathBuf {
 
 /// Runs `scripts/qdrant`, which says by name what it cannot have on this machine.
 fn script(what: &str) -> PathBuf {
-    let output = Command::new(repository().join("scripts/qdrant")).arg(what).output().expect("scripts/qdrant can be run");
+    let output = Command::new(repository().join("scripts/qdrant"))
+        .arg(what)
+        .output()
+        .expect("scripts/qdrant can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
 }
