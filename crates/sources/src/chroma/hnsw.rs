@@ -85,12 +85,11 @@ pub(crate) struct Index {
     lengths: Option<File>,
     /// Elements that are whole in the file.
     held: u64,
-    before: Vec<Stamp>,
     buffer: Vec<u8>,
 }
 
 /// How a file was when it was opened.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+pub(crate) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The files that are read, in the order in which Chroma writes them.
 const FILES: [&str; 4] = ["header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"];
@@ -129,7 +128,6 @@ impl Index {
         dimensions: Option<u64>,
         normalized: bool,
     ) -> Result<Self, IndexDamage> {
-        let before = stamps(&folder);
         let file = |name: &str| format!("{segment}/{name}");
         let unreadable = |name: &str| {
             let file = file(name);
@@ -154,21 +152,7 @@ impl Index {
         let held = header.elements.min(size / header.element_bytes);
         // Without its lengths, a collection has its vectors' directions, which is all that cosine looks at.
         let lengths = if normalized { open(&folder.join("length.bin")).ok() } else { None };
-        Ok(Self {
-            folder,
-            segment: segment.to_owned(),
-            header,
-            data,
-            lengths,
-            held,
-            before,
-            buffer: Vec::new(),
-        })
-    }
-
-    /// Whether the files are as they were when they were opened.
-    pub(crate) fn is_unchanged(&self) -> bool {
-        stamps(&self.folder) == self.before
+        Ok(Self { folder, segment: segment.to_owned(), header, data, lengths, held, buffer: Vec::new() })
     }
 
     /// Finds the element of each id. `interrupted` is asked now and then.

@@ -245,7 +245,14 @@ impl Rows for CollectionRows {
         if (self.store.interrupted)() {
             return Err(Error::Interrupted);
         }
-        if self.wanted.limit.is_some_and(|limit| self.given >= limit) {
+        let is_enough = self.wanted.limit.is_some_and(|limit| self.given >= limit);
+        if is_enough || self.ahead.is_empty() {
+            // What was read from the index since the last look may have been half written.
+            if self.vectors.as_ref().is_some_and(|vectors| !vectors.is_unchanged()) {
+                return Err(self.changing());
+            }
+        }
+        if is_enough {
             return Ok(false);
         }
         if self.ahead.is_empty() && !self.by_id {
@@ -256,10 +263,6 @@ impl Rows for CollectionRows {
                 self.current = row;
                 self.given += 1;
                 Ok(true)
-            }
-            // What was read from the index may have been half written.
-            None if self.vectors.as_ref().is_some_and(|vectors| !vectors.is_unchanged()) => {
-                Err(self.changing())
             }
             None => Ok(false),
         }

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Row, Statement};
 
 use super::catalog::Collection;
 use super::damage::IndexDamage;
-use super::hnsw::{self, Index};
+use super::hnsw::{self, Index, Stamp};
 use super::store::Store;
 use crate::error::Error;
 
@@ -31,6 +31,8 @@ enum Place {
 pub(crate) struct Vectors {
     places: HashMap<Rc<str>, Place>,
     index: Option<Index>,
+    /// The folder of the index, and how its files were before anything was read from them.
+    files: Option<(PathBuf, Vec<Stamp>)>,
     /// Why vectors are missing, if some are.
     pub(crate) damage: Option<Rc<IndexDamage>>,
 }
@@ -123,7 +125,7 @@ impl<'a> LiveRows<'a> {
 impl Vectors {
     /// Finds the vectors of a collection.
     pub(crate) fn find(store: &Store, collection: &Collection) -> Result<Self, Error> {
-        let mut vectors = Self { places: HashMap::new(), index: None, damage: None };
+        let mut vectors = Self { places: HashMap::new(), index: None, files: None, damage: None };
         let read = |error| store.failed(&error);
         if queue_is_complete(store).map_err(read)? {
             vectors.replay(store, collection, 0)?;
@@ -151,6 +153,7 @@ impl Vectors {
         collection: &Collection,
         written: bool,
     ) -> Result<Option<i64>, Error> {
+        self.files = Some((folder.clone(), hnsw::stamps(&folder)));
         if !hnsw::is_written(&folder) && !written {
             return Ok(None);
         }
@@ -242,9 +245,9 @@ impl Vectors {
         }
     }
 
-    /// Whether the files are still as they were when it was looked where the vectors are.
+    /// Whether the files of the index are still as they were. What is being written may look damaged.
     pub(crate) fn is_unchanged(&self) -> bool {
-        self.index.as_ref().is_none_or(Index::is_unchanged)
+        self.files.as_ref().is_none_or(|(folder, before)| hnsw::stamps(folder) == *before)
     }
 }
 
