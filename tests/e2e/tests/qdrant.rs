@@ -3,6 +3,7 @@
 //! What is read is compared with the real client's own reading in `crates/sources/tests/qdrant`. The server is a
 //! substitute, since a real one cannot be had on the machines that run this.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,8 @@ fn collections_are_moved_by_one_statement() {
         "SELECT count(q.id) FROM (VALUES ('1'), ('2'), ('nothing')) v (id) JOIN q.notes q ON q.id = v.id";
     assert_eq!(count(&mut client, joined), 2);
     assert_eq!(client.query("SELECT id FROM q.notes LIMIT 3", &[]).unwrap().len(), 3);
+    let threads = fs::read_dir(format!("/proc/{}/task", backend(&mut client))).expect("the backend lives");
+    assert_eq!(threads.count(), 1, "a backend has one thread");
 }
 
 #[test]

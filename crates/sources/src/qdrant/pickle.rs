@@ -293,7 +293,7 @@ impl<'a> Machine<'a> {
 
     fn set_items(&mut self, items: &[Value<'a>], at: usize) -> Result<(), Fault> {
         match self.stack.last() {
-            Some(Value::Dict(number)) if items.len() % 2 == 0 => {
+            Some(Value::Dict(number)) if items.len().is_multiple_of(2) => {
                 self.built.dicts[*number].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }

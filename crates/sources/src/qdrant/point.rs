@@ -12,10 +12,39 @@ use crate::value::{Type, Value};
 
 /// A point's id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "ToldId")]
 pub(super) enum PointId {
     Number(u64),
+    /// In lower case, with hyphens: so that no other text names it.
     Uuid(String),
+}
+
+/// An id as a store tells it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ToldId {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<ToldId> for PointId {
+    type Error = &'static str;
+
+    fn try_from(told: ToldId) -> Result<Self, Self::Error> {
+        let text = match told {
+            ToldId::Number(number) => return Ok(Self::Number(number)),
+            ToldId::Text(text) => text,
+        };
+        // In all the ways in which old versions of the client have let it be written.
+        let bare = text.trim_start_matches("urn:uuid:").trim_start_matches('{').trim_end_matches('}');
+        let digits: String = bare.chars().filter(|character| *character != '-').collect();
+        if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("it is neither a number nor a UUID");
+        }
+        let digits = digits.to_ascii_lowercase();
+        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        Ok(Self::Uuid(parts.join("-")))
+    }
 }
 
 impl fmt::Display for PointId {
@@ -244,6 +273,27 @@ mod tests {
         ] {
             assert_eq!(PointId::of_text(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_id_is_told_in_one_way() {
+        let read = |json: &str| serde_json::from_str::<PointId>(json).map(|id| id.to_string()).ok();
+        let uuid = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+        for spelled in [
+            uuid,
+            "6F9619FF-8B86-D011-B42D-00CF4FC964FF",
+            "6f9619ff8b86d011b42d00cf4fc964ff",
+            "{6f9619ff-8b86-d011-b42d-00cf4fc964ff}",
+            "urn:uuid:6f9619ff-8b86-d011-b42d-00cf4fc964ff",
+        ] {
+            assert_eq!(read(&format!("\"{spelled}\"")).as_deref(), Some(uuid), "{spelled}");
+        }
+        assert_eq!(read("18446744073709551615").as_deref(), Some("18446744073709551615"));
+        for wrong in ["-1", "1.5", "18446744073709551616", "\"1\"", "\"name\"", "null", "[1]", "\"é\""] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        assert_eq!(serde_json::to_string(&PointId::Number(7)).unwrap(), "7");
+        assert_eq!(serde_json::to_string(&PointId::Uuid(uuid.to_owned())).unwrap(), format!("\"{uuid}\""));
     }
 
     #[test]

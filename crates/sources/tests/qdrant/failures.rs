@@ -68,7 +68,7 @@ fn what_does_not_pass_is_told_after_so_many_tries() {
         (raw("<html>"), "is not valid"),
         (raw("{\"result\": [1]}"), "is not what was asked for"),
     ] {
-        server.faults(&[fault.clone()]);
+        server.faults(std::slice::from_ref(&fault));
         let error = read(&source, &scan("notes", &ID)).unwrap_err();
         assert!(told(&error).contains(expected), "{fault}: {}", told(&error));
         assert_eq!(server.seen().len(), 1, "{fault}");

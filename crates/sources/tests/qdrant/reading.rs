@@ -89,8 +89,8 @@ fn assert_ids(source: &Qdrant) {
     assert_eq!((plan.accepted, plan.estimate.rows), (vec![Accepted::Fully], 1000.0));
     let text = |text: &str| Operand::Text(text.to_owned());
     let uuid = "00000000-0000-0000-0000-000000000003";
-    let operand = |ids: &[&str]| vec![Operand::Several(ids.iter().map(|id| text(id)).collect())];
-    by_ids.operands = operand(&["1", "01", "1", uuid, "18446744073709551615", "7", "no id", " 2"]);
+    let asked = ["1", "01", "1", uuid, "18446744073709551615", "7", "no id", " 2"];
+    by_ids.operands = vec![Operand::Several(asked.map(text).to_vec())];
     let found = by_id(read(source, &by_ids).unwrap());
     assert_eq!(found.keys().collect::<Vec<_>>(), [uuid, "1", "18446744073709551615"]);
 
