@@ -11,7 +11,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e check-clients \
-        check-pg lint installcheck bench golden clean
+        check-pg check-cassert lint installcheck bench golden clean
 
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONN
 demo:	## 2,000 real short texts embedded, indexed and searched on a throwaway cluster (KEEP=1 keeps it)
 	@scripts/demo
 
-check:	## everything that must pass, with PostgreSQL 15; what CI runs
+check:	## everything that must pass, with PostgreSQL 15; CI also runs check-pg PG=18
 	@scripts/check
 
 # One phase of check, with the preparations it needs.
@@ -40,6 +40,9 @@ check-lint check-unit check-install check-sql check-e2e check-clients:
 
 check-pg:	## the SQL and end-to-end tests with PG=17 or PG=18, on Debian's packages of it (root)
 	@scripts/check-pg
+
+check-cassert:	## the SQL tests, and those of batches, with a PostgreSQL 15 that checks its assertions, built from source
+	@scripts/check-cassert
 
 lint:	## cargo fmt --check and clippy, warnings denied
 	@scripts/setup

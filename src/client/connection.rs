@@ -98,7 +98,7 @@ impl Connection {
             Err(Lost::Closed) => Ok(false),
             Ok(Reply::Welcome { .. }) => Ok(true),
             Ok(Reply::Failure(failure)) if failure.code == FailureCode::Retiring => Ok(false),
-            Ok(Reply::Failure(failure)) => Err(Error::Engine { failure, place: None }),
+            Ok(Reply::Failure(failure)) => Err(Error::Engine(failure)),
             Ok(_) => Err(Error::Protocol("the handshake was not answered".to_owned())),
         }
     }
@@ -112,7 +112,7 @@ impl Connection {
         self.queue(|out| request.append(out));
         match self.receive() {
             Ok(Reply::Failure(failure)) if failure.code == FailureCode::Retiring => Ok(None),
-            Ok(Reply::Failure(failure)) => Err(Error::Engine { failure, place: None }),
+            Ok(Reply::Failure(failure)) => Err(Error::Engine(failure)),
             Ok(reply) => match expected(reply) {
                 Some(answer) => Ok(Some(answer)),
                 None => Err(Error::Protocol("another answer than expected".to_owned())),

@@ -7,7 +7,7 @@
 mod connection;
 mod request;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use vector_embed_protocol::{Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
 
@@ -22,8 +22,13 @@ const MAX_CRASHES: usize = 20;
 /// How many connections are kept between calls: texts may be under way on one while another call is made.
 const KEPT_CONNECTIONS: usize = 2;
 
+/// How many flights may be under way at once for callers who would not wait for them yet: each has a connection, and
+/// the nodes of one plan may be as many as a table has partitions.
+const MAX_FLIGHTS: usize = 8;
+
 thread_local! {
     static KEPT: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
+    static FLIGHTS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How texts are embedded.
@@ -58,6 +63,28 @@ pub(crate) fn embed(
 pub(crate) struct Flight<T> {
     exchange: Exchange<T>,
     connection: Connection,
+    _counted: Counted,
+}
+
+/// Counts flights.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        FLIGHTS.set(FLIGHTS.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        FLIGHTS.set(FLIGHTS.get() - 1);
+    }
+}
+
+/// Whether another flight may be started before its vectors are needed.
+pub(crate) fn may_go_ahead() -> bool {
+    FLIGHTS.get() < MAX_FLIGHTS
 }
 
 impl<T: AsRef<str>> Flight<T> {
@@ -67,7 +94,7 @@ impl<T: AsRef<str>> Flight<T> {
         let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
         exchange.send_more(&mut connection);
         connection.pump();
-        Ok(Self { exchange, connection })
+        Ok(Self { exchange, connection, _counted: Counted::new() })
     }
 
     /// Sends and receives what can be without waiting, so that the engine is not left with answers that nobody takes.
@@ -77,7 +104,7 @@ impl<T: AsRef<str>> Flight<T> {
 
     /// Waits for the vectors, as [`embed`] does. Returns what they took.
     pub(crate) fn land(self, sink: &mut dyn FnMut(usize, &[u8])) -> Result<Effort, Error> {
-        let Self { mut exchange, connection } = self;
+        let Self { mut exchange, connection, .. } = self;
         run(&mut exchange, Some(connection), sink)?;
         Ok(exchange.effort())
     }
@@ -166,7 +193,7 @@ fn run(
             // A connection that was left alone for long has been given up; if it was a crash, it will come again.
             Err(Interrupted::EngineLost { computing: None }) if was_begun => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
-                return Err(Error::Crashed { place: Some(Place::Element(position)) });
+                return Err(Error::Crashed.at(Place::Element(position)));
             }
             Err(Interrupted::EngineLost { computing: None }) => {
                 exchange.send_again(true);

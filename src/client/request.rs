@@ -83,8 +83,9 @@ enum State {
 
 impl<T: AsRef<str>> Exchange<T> {
     pub(super) fn new(ask: Ask, texts: Vec<T>) -> Result<Self, Error> {
-        if let Some(text) = texts.iter().find(|text| text.as_ref().len() > MAX_TEXT_BYTES) {
-            return Err(Error::TextTooLong(text.as_ref().len()));
+        let lengths = texts.iter().map(|text| text.as_ref().len());
+        if let Some((position, length)) = lengths.enumerate().find(|(_, length)| *length > MAX_TEXT_BYTES) {
+            return Err(Error::TextTooLong(length).at(Place::Element(position)));
         }
         if let Ask::Embed { expected_hash: Some(hash), .. } = &ask
             && !is_model_hash(hash)
@@ -149,7 +150,11 @@ impl<T: AsRef<str>> Exchange<T> {
                         }
                         _ => None,
                     };
-                    return Err(Interrupted::Failed(Error::Engine { failure, place }));
+                    let error = Error::Engine(failure);
+                    return Err(Interrupted::Failed(match place {
+                        Some(place) => error.at(place),
+                        None => error,
+                    }));
                 }
                 Reply::Welcome { .. } | Reply::Models { .. } | Reply::Stats { .. } => {
                     return Err(unexpected("an answer to another question"));

@@ -31,9 +31,12 @@ pub(crate) enum Error {
     #[error("embedding engine is not available")]
     Unavailable { detail: String },
     #[error("embedding engine crashed while it computed the text")]
-    Crashed { place: Option<Place> },
-    #[error("{}", failure.message)]
-    Engine { failure: FailureReply, place: Option<Place> },
+    Crashed,
+    #[error("{}", .0.message)]
+    Engine(FailureReply),
+    /// One of the others, of a text among several.
+    #[error("{error}")]
+    At { place: Place, error: Box<Error> },
     #[error("could not use the embedding engine's directory \"{path}\": {error}")]
     RuntimeDirectory { path: String, error: std::io::Error },
     #[error("could not understand the embedding engine: {0}")]
@@ -81,7 +84,7 @@ pub(crate) enum Error {
 pub(crate) enum Place {
     /// An element of an array, from 0.
     Element(usize),
-    /// A row that a plan reads, from 1.
+    /// A row that a plan reads, from 1 with each scan of its input.
     Input(u64),
     /// A row, by its key if that may be told.
     Row(Option<String>),
@@ -136,11 +139,12 @@ impl Error {
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            Self::Unavailable { .. } | Self::Crashed { .. } | Self::RuntimeDirectory { .. } => {
+            Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
             Self::Protocol(_) | Self::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
-            Self::Engine { failure, .. } => match failure.code {
+            Self::At { error, .. } => error.code(),
+            Self::Engine(failure) => match failure.code {
                 FailureCode::UnknownModel => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 FailureCode::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
@@ -170,15 +174,12 @@ impl Error {
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
-            Self::Crashed { place } => {
-                let refused = "The text is refused for a minute.".to_owned();
-                Some(place.as_ref().map_or_else(String::new, |place| place.tell() + " ") + &refused)
-            }
-            Self::Engine { failure, place } => {
-                let parts = [place.as_ref().map(Place::tell), Some(failure.detail.clone())];
-                Some(
-                    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
-                )
+            Self::Crashed => Some("The text is refused for a minute.".to_owned()),
+            Self::Engine(failure) => Some(failure.detail.clone()),
+            Self::At { place, error } => {
+                let parts = [Some(place.tell()), error.detail()];
+                let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+                Some(parts.collect::<Vec<_>>().join(" "))
             }
             _ => self.told().and_then(|told| told.detail),
         }
@@ -196,11 +197,12 @@ impl Error {
             }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
-            Self::Crashed { .. } => Some("The server log tells how the engine ended.".to_owned()),
-            Self::Engine { failure, .. } if failure.code == FailureCode::Drifted => Some(
+            Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
+            Self::At { error, .. } => error.hint(),
+            Self::Engine(failure) if failure.code == FailureCode::Drifted => Some(
                 "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
             ),
-            Self::Engine { failure, .. } => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::Engine(failure) => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
@@ -214,22 +216,25 @@ impl Error {
         }
     }
 
+    /// The error with the place of the text at fault.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self::At { place, error: Box::new(self) }
+    }
+
     /// The same error of a call that has only one text.
-    pub(crate) fn without_place(mut self) -> Self {
-        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self {
-            *place = None;
+    pub(crate) fn without_place(self) -> Self {
+        match self {
+            Self::At { error, .. } => *error,
+            error => error,
         }
-        self
     }
 
     /// The same error with the place of the text at fault, if it tells one, told in another way.
-    pub(crate) fn map_place(mut self, map: impl FnOnce(usize) -> Place) -> Self {
-        if let Self::Crashed { place } | Self::Engine { place, .. } = &mut self
-            && let Some(Place::Element(position)) = place
-        {
-            *place = Some(map(*position));
+    pub(crate) fn map_place(self, map: impl FnOnce(usize) -> Place) -> Self {
+        match self {
+            Self::At { place: Place::Element(position), error } => error.at(map(position)),
+            error => error,
         }
-        self
     }
 
     /// Raises the error.

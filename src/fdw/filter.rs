@@ -126,7 +126,8 @@ unsafe fn column_of(expression: *mut pg_sys::Expr, relation: u32) -> Option<i16>
             return None;
         }
         let var = node.cast::<pg_sys::Var>();
-        let is_own = (*var).varno as u32 == relation && (*var).varlevelsup == 0 && (*var).varattno > 0;
+        let is_own =
+            i64::from((*var).varno) == i64::from(relation) && (*var).varlevelsup == 0 && (*var).varattno > 0;
         is_own.then_some((*var).varattno)
     }
 }

@@ -155,15 +155,14 @@ impl Options {
     ///
     /// `list` must be one of options.
     pub(super) unsafe fn from_list(list: *mut pg_sys::List) -> Self {
-        // SAFETY: an option is a name with a string.
-        let text = |text| unsafe { from_server(CStr::from_ptr(text)) };
-        let options = unsafe { items::<pg_sys::DefElem>(list) };
-        Self(
-            options
-                .into_iter()
-                .map(|option| unsafe { (text((*option).defname), text(pg_sys::defGetString(option))) })
-                .collect(),
-        )
+        // SAFETY: an option is a name with a string, both of which end with NUL.
+        unsafe {
+            let text = |text| from_server(CStr::from_ptr(text));
+            let options = items::<pg_sys::DefElem>(list).into_iter();
+            Self(
+                options.map(|option| (text((*option).defname), text(pg_sys::defGetString(option)))).collect(),
+            )
+        }
     }
 
     pub(super) fn of(name: &str, value: &str) -> Self {

@@ -89,7 +89,8 @@ pub(crate) fn encode(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// Text of ours as the server may have it. In a database with another encoding than UTF8, characters beyond ASCII
-/// are written as escapes: they occur in prompts and in wrong names only.
+/// are written as escapes: they occur in prompts and in wrong names only. A converted message could not be raised,
+/// since pgrx reports errors from a `String`, which is UTF-8, and hands its bytes to the server as they are.
 pub(crate) fn for_server(text: String) -> String {
     if encoding() == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
         return text;

@@ -95,7 +95,8 @@ unsafe fn attribute_is_null(tuple: pg_sys::HeapTuple, number: u32) -> bool {
     is_null
 }
 
-/// Raises PostgreSQL's own error unless the current user may execute the function.
+/// Raises PostgreSQL's own error unless the current user may execute the function, and tells who watches executions
+/// (`object_access_hook`), as the executor does for functions that it calls itself.
 ///
 /// # Safety
 ///
@@ -111,6 +112,10 @@ pub(super) unsafe fn check_execute(function: pg_sys::Oid) {
         if result != pg_sys::AclResult::ACLCHECK_OK {
             let name = pg_sys::get_func_name(function);
             pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FUNCTION, name);
+        }
+        let watcher = pg_sys::object_access_hook;
+        if watcher.is_some() {
+            pg_sys::RunFunctionExecuteHook(function);
         }
     }
 }

@@ -26,6 +26,8 @@ thread_local! {
     static HOOKED: Cell<bool> = const { Cell::new(false) };
     /// Whether a statement that calls `embed` was planned past the hook.
     static MISSED: Cell<bool> = const { Cell::new(false) };
+    /// Calls that have been planned.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Puts the hooks in. Called once, when the library is loaded.
@@ -46,6 +48,7 @@ pub(crate) fn install() {
 
 /// Notes that a call is being planned.
 pub(super) fn note_call() {
+    CALLS.set(CALLS.get() + 1);
     if !HOOKED.get() {
         MISSED.set(true);
     }
@@ -59,14 +62,16 @@ unsafe extern "C-unwind" fn planner(
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
     HOOKED.set(true);
+    let calls = CALLS.get();
     // SAFETY: called as a planner, and hands on what it was called with.
     unsafe {
         let statement = match NEXT_PLANNER {
             Some(next) => next(query, source, options, parameters),
             None => unguarded::standard_planner(query, source, options, parameters),
         };
-        // A cursor may go backwards, or be where an UPDATE happens, which a node that reads ahead cannot serve.
-        if options as u32 & CURSOR == 0 && settings::batch_planning() {
+        // Every call is noted by its support function while it is planned, so that plans without one are not looked at. A
+        // cursor may go backwards, or be where an UPDATE happens, which a node that reads ahead cannot serve.
+        if CALLS.get() != calls && options as u32 & CURSOR == 0 && settings::batch_planning() {
             see_plan(statement);
         }
         statement
@@ -76,11 +81,7 @@ unsafe extern "C-unwind" fn planner(
 #[pg_guard]
 unsafe extern "C-unwind" fn see_plan(statement: *mut pg_sys::PlannedStmt) {
     // SAFETY: called with a finished plan that nobody else has yet.
-    unsafe {
-        if depends_on_functions(statement) {
-            rewrite(statement);
-        }
-    }
+    unsafe { rewrite(statement) }
 }
 
 /// Not guarded, as above.

@@ -1,8 +1,9 @@
 //! PostgreSQL's nodes and lists.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 
-use pgrx::pg_sys::{self, Node};
+use pgrx::pg_sys::{self, Node, NodeTag};
 
 pub(super) use crate::pg::nodes::{items, list, node, tag};
 
@@ -17,6 +18,47 @@ pub(super) const OUTER_VAR: Relation = pg_sys::OUTER_VAR;
 
 /// A callback that gives the node that takes another's place.
 pub(super) type Mutator = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> *mut Node;
+
+/// A callback that looks at a node and, by [`walk`], at those below. `true` ends the walk.
+pub(super) type Walker = unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> bool;
+
+/// How deep expressions are looked into. PostgreSQL itself goes deeper, but each level of a walk in Rust takes a
+/// kilobyte of the stack, which expressions that PostgreSQL can just about evaluate would not leave.
+const MAX_DEPTH: usize = 200;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A level of a walk.
+struct Level;
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Has `walker` look at the parts of an expression or a query, and says whether it ended the walk. So does what lies too
+/// deep: callers take `true` for a reason to leave things alone.
+///
+/// # Safety
+///
+/// `node` must be NULL or a node, and `context` what `walker` expects.
+pub(super) unsafe fn walk(node: *mut Node, walker: Walker, context: *mut c_void) -> bool {
+    if DEPTH.get() >= MAX_DEPTH {
+        return true;
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _level = Level;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !node.is_null() && tag(node) == NodeTag::T_Query {
+            return pg_sys::query_tree_walker(node.cast(), Some(walker), context, 0);
+        }
+        pg_sys::expression_tree_walker(node, Some(walker), context)
+    }
+}
 
 /// A deep copy.
 ///

@@ -20,7 +20,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::hook;
-use super::nodes::{items, node};
+use super::nodes::{items, node, walk};
 
 /// Support function of `embed` and `embed_query`; answers `SupportRequestSimplify`.
 #[pg_guard]
@@ -60,10 +60,10 @@ unsafe fn simplify(root: *mut pg_sys::PlannerInfo, call: *mut pg_sys::FuncExpr) 
         if root.is_null()
             || is_computed_once(root, call)
             || lists_calls_in_values((*root).parse, (*call).funcid)
-            || exists_calls((*root).parse.cast(), (&raw mut (*call).funcid).cast())
-            || exists_calls((*root).append_rel_list.cast(), (&raw mut (*call).funcid).cast())
             || varies((*call).args.cast(), null_mut())
             || pg_sys::contain_volatile_functions((*call).args.cast())
+            || exists_calls((*root).parse.cast(), (&raw mut (*call).funcid).cast())
+            || exists_calls((*root).append_rel_list.cast(), (&raw mut (*call).funcid).cast())
         {
             return null_mut();
         }
@@ -133,15 +133,12 @@ unsafe extern "C-unwind" fn exists_calls(node: *mut pg_sys::Node, context: *mut 
             return false;
         }
         match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                pg_sys::query_tree_walker(node.cast(), Some(exists_calls), context, 0)
-            }
             pg_sys::NodeTag::T_SubLink
                 if (*node.cast::<pg_sys::SubLink>()).subLinkType == pg_sys::SubLinkType::EXISTS_SUBLINK =>
             {
                 calls((*node.cast::<pg_sys::SubLink>()).subselect, context)
             }
-            _ => pg_sys::expression_tree_walker(node, Some(exists_calls), context),
+            _ => walk(node, exists_calls, context),
         }
     }
 }
@@ -177,10 +174,7 @@ unsafe extern "C-unwind" fn calls(node: *mut pg_sys::Node, context: *mut c_void)
         {
             return true;
         }
-        if (*node).type_ == pg_sys::NodeTag::T_Query {
-            return pg_sys::query_tree_walker(node.cast(), Some(calls), context, 0);
-        }
-        pg_sys::expression_tree_walker(node, Some(calls), context)
+        walk(node, calls, context)
     }
 }
 
@@ -202,7 +196,7 @@ unsafe extern "C-unwind" fn varies(node: *mut pg_sys::Node, context: *mut c_void
             T_OpExpr => !(*node.cast::<pg_sys::OpExpr>()).opretset,
             _ => false,
         };
-        !constant || pg_sys::expression_tree_walker(node, Some(varies), context)
+        !constant || walk(node, varies, context)
     }
 }
 

@@ -4,6 +4,7 @@ mod array;
 mod clients;
 mod first_call;
 mod memory;
+mod planning;
 mod query;
 mod triggers;
 mod update;
@@ -24,6 +25,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     memory::MEASUREMENT,
     array::MEASUREMENT,
     update::MEASUREMENT,
+    planning::MEASUREMENT,
     clients::MEASUREMENT,
     triggers::MEASUREMENT,
 ];

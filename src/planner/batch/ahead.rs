@@ -10,14 +10,14 @@ use pgrx::pg_sys::{self, List, Node, NodeTag::*, Plan, PlannedStmt};
 use pgrx::prelude::*;
 
 use super::children;
-use crate::planner::nodes::{items, tag};
+use crate::planner::nodes::{self, items, tag};
 
-/// Whether a plan calls volatile functions that are not built in.
+/// Whether a plan calls volatile functions that are not built in, or has expressions too deep to tell.
 ///
 /// # Safety
 ///
 /// `statement` must be a finished plan.
-pub(super) unsafe fn runs_user_code(statement: *mut PlannedStmt) -> bool {
+pub(super) unsafe fn may_run_user_code(statement: *mut PlannedStmt) -> bool {
     // SAFETY: the statement's plans are its own.
     unsafe {
         let mut plans = items::<Plan>((*statement).subplans);
@@ -27,10 +27,10 @@ pub(super) unsafe fn runs_user_code(statement: *mut PlannedStmt) -> bool {
                 continue;
             }
             let own = [(*plan).targetlist, (*plan).qual];
-            if own.into_iter().any(|list| walk(list.cast(), null_mut())) {
+            if own.into_iter().any(|list| looks_odd(list.cast(), null_mut())) {
                 return true;
             }
-            if expressions(plan).into_iter().any(|expression| walk(expression, null_mut())) {
+            if expressions(plan).into_iter().any(|expression| looks_odd(expression, null_mut())) {
                 return true;
             }
             plans.extend(children(plan));
@@ -116,13 +116,14 @@ unsafe extern "C-unwind" fn is_user_code(function: pg_sys::Oid, _context: *mut c
     }
 }
 
-/// Walks an expression for volatile functions that are not built in. A domain's checks may be such.
+/// Walks an expression for volatile functions that are not built in. The checks of domains are taken to be immutable, as
+/// PostgreSQL takes them.
 #[pg_guard]
-unsafe extern "C-unwind" fn walk(expression: *mut Node, context: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn looks_odd(expression: *mut Node, context: *mut c_void) -> bool {
     // SAFETY: called with an expression or NULL.
     unsafe {
         !expression.is_null()
             && (pg_sys::check_functions_in_node(expression, Some(is_user_code), context)
-                || pg_sys::expression_tree_walker(expression, Some(walk), context))
+                || nodes::walk(expression, looks_odd, context))
     }
 }

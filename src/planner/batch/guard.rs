@@ -3,13 +3,8 @@
 //! `coalesce(embedding, embed(body))` embeds only rows without an embedding. Taken out, the call's argument becomes
 //! `CASE WHEN embedding IS NOT NULL THEN NULL ELSE body END`: the call is STRICT, and a NULL costs nothing.
 
-use std::ffi::c_void;
-use std::ptr::null_mut;
-
 use pgrx::pg_sys::{self, Node, NodeTag::*};
-use pgrx::prelude::*;
 
-use super::lift::{has_call, is_call, is_transparent};
 use crate::planner::nodes::{copy, items, list, node, tag};
 
 /// One arm of a searched CASE or a COALESCE.
@@ -30,46 +25,28 @@ impl Arm {
         Self { of, place: None }
     }
 
-    /// Whether an expression is a searched CASE, or a COALESCE, of plain conditions and plain arms, some of which hold
-    /// calls. Plain is what may be evaluated twice, below and above, with the same result.
-    ///
-    /// # Safety
-    ///
-    /// `expression` must be one.
-    pub(super) unsafe fn guards_calls(expression: *mut Node) -> bool {
-        // SAFETY: the caller's promise.
+    /// How many conditions lead here.
+    pub(super) fn count_conditions(&self) -> usize {
+        // SAFETY: as below.
         unsafe {
-            let calls = |arm: *mut Node| !arm.is_null() && has_call(arm, null_mut());
-            match tag(expression) {
-                T_CaseExpr => {
-                    let case = expression.cast::<pg_sys::CaseExpr>();
-                    let arms = items::<pg_sys::CaseWhen>((*case).args);
-                    let otherwise: *mut Node = (*case).defresult.cast();
-                    (*case).arg.is_null()
-                        && arms.iter().all(|arm| is_plain((**arm).expr.cast()))
-                        && arms.iter().all(|arm| is_plain_but_for_calls((**arm).result.cast()))
-                        && is_plain_but_for_calls(otherwise)
-                        && (calls(otherwise) || arms.iter().any(|arm| calls((**arm).result.cast())))
+            match self.place {
+                Some(place) => place + 1,
+                None if tag(self.of) == T_CaseExpr => {
+                    pg_sys::list_length((*self.of.cast::<pg_sys::CaseExpr>()).args) as usize
                 }
-                T_CoalesceExpr => {
-                    let arguments = items::<Node>((*expression.cast::<pg_sys::CoalesceExpr>()).args);
-                    let Some((last, rest)) = arguments.split_last() else { return false };
-                    rest.iter().all(|argument| is_plain(*argument))
-                        && is_plain_but_for_calls(*last)
-                        && calls(*last)
-                }
-                _ => false,
+                None => pg_sys::list_length((*self.of.cast::<pg_sys::CoalesceExpr>()).args) as usize - 1,
             }
         }
     }
 
-    /// The conditions that are looked at, in order.
+    /// The conditions that are looked at until this arm is reached, in order.
     unsafe fn conditions(&self) -> Vec<*mut pg_sys::Expr> {
         // SAFETY: the arm is of a CASE or a COALESCE.
         unsafe {
             if tag(self.of) == T_CaseExpr {
                 let arms = items::<pg_sys::CaseWhen>((*self.of.cast::<pg_sys::CaseExpr>()).args);
-                return arms.into_iter().map(|arm| copy((*arm).expr)).collect();
+                let conditions = arms.into_iter().take(self.count_conditions());
+                return conditions.map(|arm| copy((*arm).expr)).collect();
             }
             let mut arguments = items::<pg_sys::Expr>((*self.of.cast::<pg_sys::CoalesceExpr>()).args);
             arguments.pop();
@@ -109,51 +86,5 @@ pub(super) unsafe fn guarded(arm: &Arm, argument: *mut Node) -> *mut Node {
         }));
         (*case).defresult = if arm.place.is_none() { argument.cast() } else { null() };
         case.cast()
-    }
-}
-
-/// Whether an expression may be evaluated in two places: nothing in it but transparent nodes, no call that costs, and
-/// nothing volatile.
-unsafe fn is_plain(expression: *mut Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { is_plain_but_for(Calls::Odd, expression) }
-}
-
-/// The same for an arm, which may hold calls.
-unsafe fn is_plain_but_for_calls(expression: *mut Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { expression.is_null() || is_plain_but_for(Calls::Allowed, expression) }
-}
-
-unsafe fn is_plain_but_for(mut calls: Calls, expression: *mut Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { !is_odd(expression, (&raw mut calls).cast()) && !pg_sys::contain_volatile_functions(expression) }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Calls {
-    Allowed,
-    Odd,
-}
-
-/// Walks an expression for what is not plain. The context says whether calls are.
-#[pg_guard]
-unsafe extern "C-unwind" fn is_odd(expression: *mut Node, context: *mut c_void) -> bool {
-    // SAFETY: called with an expression or NULL, and the context given above.
-    unsafe {
-        if expression.is_null() {
-            return false;
-        }
-        let calls = *context.cast::<Calls>();
-        if is_call(expression) && calls == Calls::Odd {
-            return true;
-        }
-        let is_known = match tag(expression) {
-            T_BoolExpr | T_CaseWhen => true,
-            T_CaseExpr => (*expression.cast::<pg_sys::CaseExpr>()).arg.is_null(),
-            T_CoalesceExpr => true,
-            _ => is_transparent(expression),
-        };
-        !is_known || pg_sys::expression_tree_walker(expression, Some(is_odd), context)
     }
 }

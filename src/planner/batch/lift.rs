@@ -11,18 +11,26 @@
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
+use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Node, NodeTag::*};
 use pgrx::prelude::*;
 
 use super::guard::{Arm, guarded};
+use super::known::{Known, is_transparent};
 use super::values::Opened;
-use crate::planner::function::signature;
-use crate::planner::nodes::{INDEX_VAR, OUTER_VAR, Relation, column, copy, items, list, mutate, node, tag};
+use crate::planner::nodes::{
+    INDEX_VAR, OUTER_VAR, Relation, column, copy, items, list, mutate, node, tag, walk,
+};
+
+/// Conditions of CASE and COALESCE that are put into calls' arguments at most. Each is evaluated for each row, and of a
+/// CASE with calls in all of its arms there are as many as the square of these.
+const MAX_CONDITIONS: usize = 4096;
 
 /// What was taken out of a plan's expressions.
 #[derive(Default)]
 pub(super) struct Lift {
+    known: Rc<Known>,
     /// Expressions that the plan below computes, as its columns.
     pub(super) columns: Vec<*mut Node>,
     /// Calls over these columns.
@@ -33,6 +41,8 @@ pub(super) struct Lift {
     references: Vec<(*mut pg_sys::Var, usize)>,
     /// Arms of CASE and COALESCE around the expression at hand, the outermost first.
     arms: Vec<Arm>,
+    /// Conditions that were put into arguments.
+    conditions: usize,
     /// Whether the arguments of an aggregate, window function or set-returning function are at hand.
     inside: bool,
     input: Input,
@@ -51,67 +61,15 @@ pub(super) enum Input {
     Sets,
 }
 
-/// Whether an expression is a call that can be computed in batches. Of constants alone it is computed once anyway.
-///
-/// # Safety
-///
-/// `expression` must be one.
-pub(super) unsafe fn is_call(expression: *mut Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if tag(expression) != T_FuncExpr {
-            return false;
-        }
-        let call = expression.cast::<pg_sys::FuncExpr>();
-        signature((*call).funcid).is_some()
-            && items::<Node>((*call).args).into_iter().any(|argument| tag(argument) != T_Const)
-    }
-}
-
-/// Whether the parts of an expression are all evaluated, once for each row, in the expression's own context.
-///
-/// # Safety
-///
-/// `expression` must be one.
-pub(super) unsafe fn is_transparent(expression: *mut Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match tag(expression) {
-            T_List | T_TargetEntry | T_Const | T_Var | T_Param | T_RelabelType | T_CoerceViaIO
-            | T_CollateExpr | T_NullTest | T_BooleanTest | T_ArrayExpr | T_RowExpr | T_FieldSelect
-            | T_ScalarArrayOpExpr | T_DistinctExpr | T_NullIfExpr | T_MinMaxExpr | T_ConvertRowtypeExpr
-            | T_SQLValueFunction => true,
-            T_FuncExpr => !(*expression.cast::<pg_sys::FuncExpr>()).funcretset,
-            T_OpExpr => !(*expression.cast::<pg_sys::OpExpr>()).opretset,
-            _ => false,
-        }
-    }
-}
-
-/// Whether an expression holds a call that can be taken out. The context is not used.
-#[pg_guard]
-pub(super) unsafe extern "C-unwind" fn has_call(expression: *mut Node, context: *mut c_void) -> bool {
-    // SAFETY: called with an expression or NULL.
-    unsafe {
-        if expression.is_null() {
-            return false;
-        }
-        if is_call(expression) || Arm::guards_calls(expression) {
-            return true;
-        }
-        is_transparent(expression) && pg_sys::expression_tree_walker(expression, Some(has_call), context)
-    }
-}
-
 impl Lift {
     /// For what a plan outputs, over VALUES with columns that have been opened.
-    pub(super) fn of_output(values: Vec<Opened>) -> Self {
-        Self { values, ..Self::default() }
+    pub(super) fn of_output(known: &Rc<Known>, values: Vec<Opened>) -> Self {
+        Self { known: Rc::clone(known), values, ..Self::default() }
     }
 
     /// For arguments. The columns are those that the plan below has.
-    pub(super) fn of_input(columns: Vec<*mut Node>, input: Input) -> Self {
-        Self { columns, input, ..Self::default() }
+    pub(super) fn of_input(known: &Rc<Known>, columns: Vec<*mut Node>, input: Input) -> Self {
+        Self { known: Rc::clone(known), columns, input, ..Self::default() }
     }
 
     /// Whether all was taken apart, and makes no more columns than a row may have.
@@ -216,6 +174,11 @@ impl Lift {
     unsafe fn call(&mut self, call: *mut pg_sys::FuncExpr) -> *mut Node {
         // SAFETY: a call's arguments are expressions.
         unsafe {
+            self.conditions += self.arms.iter().map(Arm::count_conditions).sum::<usize>();
+            if self.conditions > MAX_CONDITIONS {
+                self.failed = true;
+                return copy(call).cast();
+            }
             let over_columns = node::<pg_sys::FuncExpr>(T_FuncExpr);
             *over_columns = *call;
             (*over_columns).args = list(items::<Node>((*call).args).into_iter().map(|argument| {
@@ -273,7 +236,7 @@ impl Lift {
         self.arms.push(arm);
         // SAFETY: the caller's promise.
         let lifted = unsafe {
-            if has_call(expression, null_mut()) { self.output(expression) } else { self.leaves(expression) }
+            if self.known.holds_call(expression) { self.output(expression) } else { self.leaves(expression) }
         };
         self.arms.pop();
         lifted
@@ -306,13 +269,15 @@ unsafe extern "C-unwind" fn lift_output(expression: *mut Node, context: *mut c_v
             }
             _ => {}
         }
-        if is_call(expression) {
+        if lift.known.is_call(expression) {
+            // A volatile argument, such as the current value of a sequence, has to be computed with its row.
+            lift.failed |= pg_sys::contain_volatile_functions(expression);
             return lift.call(expression.cast());
         }
-        if Arm::guards_calls(expression) {
+        if lift.known.guards_calls(expression) {
             return lift.conditional(expression);
         }
-        if has_call(expression, null_mut()) {
+        if lift.known.holds_call(expression) {
             return mutate(expression, lift_output, context);
         }
         // What is in an arm may fail where another arm is the one that is evaluated, so it stays there.
@@ -337,7 +302,7 @@ unsafe extern "C-unwind" fn has_odd_parts(expression: *mut Node, context: *mut c
     unsafe {
         !expression.is_null()
             && ((!is_transparent(expression) && tag(expression) != T_NextValueExpr)
-                || pg_sys::expression_tree_walker(expression, Some(has_odd_parts), context))
+                || walk(expression, has_odd_parts, context))
     }
 }
 
@@ -369,7 +334,7 @@ unsafe extern "C-unwind" fn lift_input(expression: *mut Node, context: *mut c_vo
         let lift = &mut *context.cast::<Lift>();
         if lift.inside {
             // A volatile argument is another for each evaluation.
-            if is_call(expression) && !pg_sys::contain_volatile_functions(expression) {
+            if lift.known.is_call(expression) && !pg_sys::contain_volatile_functions(expression) {
                 return lift.reference(copy(expression.cast()), OUTER_VAR);
             }
             let is_set = lift.input == Input::Sets && matches!(tag(expression), T_FuncExpr | T_OpExpr);

@@ -9,18 +9,22 @@
 
 mod ahead;
 mod guard;
+mod known;
 mod lift;
 mod rows;
 mod scan;
 mod values;
 
+use std::ffi::c_void;
 use std::ptr::null_mut;
+use std::rc::Rc;
 
 use pgrx::pg_sys::{self, List, NodeTag::*, Plan, PlannedStmt};
 
-use self::lift::{Input, Lift, has_call};
-use super::function::{Signature, signature};
-use super::nodes::{INDEX_VAR, OUTER_VAR, change_items, column, items, list, node, tag};
+use self::known::Known;
+use self::lift::{Input, Lift};
+use super::function::Signature;
+use super::nodes::{INDEX_VAR, OUTER_VAR, Relation, change_items, column, items, list, node, tag, walk};
 
 pub(super) use scan::register;
 
@@ -35,14 +39,15 @@ pub(super) unsafe fn rewrite(statement: *mut PlannedStmt) {
         // Rows that a SELECT locks are where a cursor is, which a node that reads ahead is not.
         let locks =
             (*statement).commandType == pg_sys::CmdType::CMD_SELECT && !(*statement).rowMarks.is_null();
-        if locks || !has_calls(statement) || ahead::runs_user_code(statement) {
+        let known = Rc::new(Known::default());
+        if locks || !any_calls(&known, statement) || ahead::may_run_user_code(statement) {
             return;
         }
         let plans = items::<Plan>((*statement).subplans);
         let last = plans.into_iter().chain([(*statement).planTree]).map(|plan| last_id(plan)).max();
-        let mut rewriter = Rewriter { next_id: last.unwrap_or(0) + 1 };
-        (*statement).planTree = rewriter.plan((*statement).planTree, Reader::Undecided);
-        change_items((*statement).subplans, |plan| rewriter.plan(plan, Reader::Undecided));
+        let mut rewriter = Rewriter { known, next_id: last.unwrap_or(0) + 1 };
+        (*statement).planTree = rewriter.plan((*statement).planTree, Wish::of(Reader::Undecided));
+        change_items((*statement).subplans, |plan| rewriter.plan(plan, Wish::of(Reader::Undecided)));
     }
 }
 
@@ -52,6 +57,11 @@ pub(super) unsafe fn rewrite(statement: *mut PlannedStmt) {
 ///
 /// `statement` must be a finished plan.
 pub(super) unsafe fn has_calls(statement: *mut PlannedStmt) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { any_calls(&Known::default(), statement) }
+}
+
+unsafe fn any_calls(known: &Known, statement: *mut PlannedStmt) -> bool {
     // SAFETY: as above.
     unsafe {
         let mut plans = items::<Plan>((*statement).subplans);
@@ -60,10 +70,10 @@ pub(super) unsafe fn has_calls(statement: *mut PlannedStmt) -> bool {
             if plan.is_null() {
                 continue;
             }
-            if any_call((*plan).targetlist) || any_call((*plan).qual) {
+            if any_call(known, (*plan).targetlist) || any_call(known, (*plan).qual) {
                 return true;
             }
-            if values::holds_calls(plan) {
+            if values::holds_calls(known, plan) {
                 return true;
             }
             plans.extend(children(plan));
@@ -73,18 +83,41 @@ pub(super) unsafe fn has_calls(statement: *mut PlannedStmt) -> bool {
 }
 
 /// A walk over the plan that sees calls anywhere in a list of expressions.
-unsafe fn any_call(expressions: *mut List) -> bool {
+unsafe fn any_call(known: &Known, expressions: *mut List) -> bool {
     #[pgrx::pg_guard]
-    unsafe extern "C-unwind" fn walk(expression: *mut pg_sys::Node, context: *mut std::ffi::c_void) -> bool {
-        // SAFETY: called with an expression or NULL.
+    unsafe extern "C-unwind" fn is_in(expression: *mut pg_sys::Node, context: *mut c_void) -> bool {
+        // SAFETY: called with an expression or NULL, and the context given below.
         unsafe {
             !expression.is_null()
-                && (lift::is_call(expression)
-                    || pg_sys::expression_tree_walker(expression, Some(walk), context))
+                && ((*context.cast::<Known>()).is_call(expression) || walk(expression, is_in, context))
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { walk(expressions.cast(), null_mut()) }
+    unsafe { is_in(expressions.cast(), (&raw const *known).cast_mut().cast()) }
+}
+
+/// What reads a plan's rows, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    reader: Reader,
+    bound: Bound,
+}
+
+impl Wish {
+    fn of(reader: Reader) -> Self {
+        Self { reader, bound: Bound::None }
+    }
+}
+
+/// Whether a LIMIT tells a Sort below how many rows it wants, so that it keeps no more. A node in between would not
+/// hand that on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    None,
+    /// A LIMIT is right above, or a Gather below one. They exchange places with a node.
+    Above,
+    /// Plans in between hand it on.
+    Further,
 }
 
 /// What reads a plan's rows.
@@ -99,12 +132,14 @@ enum Reader {
 }
 
 struct Rewriter {
+    known: Rc<Known>,
     next_id: i32,
 }
 
 impl Rewriter {
     /// Rewrites a plan and all below it; returns what takes its place.
-    unsafe fn plan(&mut self, plan: *mut Plan, reader: Reader) -> *mut Plan {
+    unsafe fn plan(&mut self, plan: *mut Plan, wish: Wish) -> *mut Plan {
+        let Wish { reader, bound } = wish;
         // SAFETY: plans of a kind are what their tag says.
         unsafe {
             if plan.is_null() {
@@ -119,6 +154,7 @@ impl Rewriter {
                 _ if reader == Reader::Returning && kind != T_Result => Reader::Undecided,
                 _ => reader,
             };
+            let below = Wish { reader: below, bound: bound_below(plan, bound) };
             match kind {
                 T_SubqueryScan => {
                     let scan = plan.cast::<pg_sys::SubqueryScan>();
@@ -135,19 +171,19 @@ impl Rewriter {
                 // What is below is somebody else's.
                 T_CustomScan | T_ForeignScan => {}
                 T_MergeJoin => {
-                    (*plan).lefttree = self.plan((*plan).lefttree, Reader::Undecided);
-                    (*plan).righttree = self.plan((*plan).righttree, Reader::Returning);
+                    (*plan).lefttree = self.plan((*plan).lefttree, Wish::of(Reader::Undecided));
+                    (*plan).righttree = self.plan((*plan).righttree, Wish::of(Reader::Returning));
                 }
                 T_NestLoop => {
                     (*plan).lefttree = self.plan((*plan).lefttree, below);
-                    (*plan).righttree = self.plan((*plan).righttree, Reader::Undecided);
+                    (*plan).righttree = self.plan((*plan).righttree, Wish::of(Reader::Undecided));
                 }
                 _ => {
                     (*plan).lefttree = self.plan((*plan).lefttree, below);
                     (*plan).righttree = self.plan((*plan).righttree, below);
                 }
             }
-            let eager = below == Reader::Eager;
+            let eager = below.reader == Reader::Eager;
             match kind {
                 T_Agg => self.below(plan, Input::Aggregates, eager),
                 T_WindowAgg if has_whole_frames(plan.cast()) => self.below(plan, Input::Windows, eager),
@@ -163,8 +199,10 @@ impl Rewriter {
                 | T_Memoize | T_Sort | T_IncrementalSort | T_Unique | T_SetOp | T_BitmapAnd | T_BitmapOr
                 | T_CustomScan => plan,
                 T_Limit | T_LockRows => swap(plan),
+                T_Gather | T_GatherMerge if bound == Bound::Above => swap_gather(plan),
                 T_Result if (*plan).lefttree.is_null() => plan,
                 _ if reader == Reader::Returning => plan,
+                _ if bound == Bound::Further && sorts_within_bound(plan) => plan,
                 _ => self.above(plan, reader == Reader::Eager),
             }
         }
@@ -178,11 +216,11 @@ impl Rewriter {
             if targets.is_null() || reads_its_own_output(plan) {
                 return plan;
             }
-            let values = values::find(plan);
-            if values.is_empty() && !has_call(targets.cast(), null_mut()) {
+            let values = values::find(&self.known, plan);
+            if values.is_empty() && !self.known.holds_call(targets.cast()) {
                 return plan;
             }
-            let mut lift = Lift::of_output(values.clone());
+            let mut lift = Lift::of_output(&self.known, values.clone());
             // LockRows finds the columns that identify rows by their names.
             let mut names = Vec::new();
             let output = list(items::<pg_sys::TargetEntry>(targets).into_iter().map(|target| {
@@ -217,12 +255,14 @@ impl Rewriter {
         // SAFETY: as above.
         unsafe {
             let child = (*plan).lefttree;
-            if child.is_null() || !(any_call((*plan).targetlist) || any_call((*plan).qual)) {
+            if child.is_null()
+                || !(any_call(&self.known, (*plan).targetlist) || any_call(&self.known, (*plan).qual))
+            {
                 return;
             }
             let columns = items::<pg_sys::TargetEntry>((*child).targetlist);
             let expressions = columns.iter().map(|target| (**target).expr.cast()).collect();
-            let mut lift = Lift::of_input(expressions, input);
+            let mut lift = Lift::of_input(&self.known, expressions, input);
             let targets = lift.input((*plan).targetlist.cast());
             let condition = lift.input((*plan).qual.cast());
             if lift.calls.is_empty() || !lift.succeeded() {
@@ -281,7 +321,7 @@ impl Rewriter {
             });
             (*scan).custom_scan_tlist = list(columns.chain(calls));
             // What the node needs to know of the functions is what they were when the plan was made.
-            let signatures = lift.calls.iter().filter_map(|call| signature((**call).funcid));
+            let signatures = lift.calls.iter().filter_map(|call| self.known.signature((**call).funcid));
             (*scan).custom_private = [i32::from(eager)]
                 .into_iter()
                 .chain(signatures.map(Signature::to_number))
@@ -307,6 +347,62 @@ unsafe fn swap(plan: *mut Plan) -> *mut Plan {
                 return plan;
             }
         }
+        exchange(plan, swap)
+    }
+}
+
+/// Exchanges a Gather below a LIMIT with the node below it, so that the workers sort and the leader computes what is
+/// left of it.
+unsafe fn swap_gather(plan: *mut Plan) -> *mut Plan {
+    // SAFETY: as above; a GatherMerge has as many sort columns as it says.
+    unsafe {
+        let scan = (*plan).lefttree;
+        if !scan::is_ours(scan) {
+            return plan;
+        }
+        let outputs = items::<pg_sys::TargetEntry>((*scan).targetlist);
+        // Which of the node's outputs the plan gives on.
+        let passed: Option<Vec<*mut pg_sys::TargetEntry>> = items::<pg_sys::TargetEntry>((*plan).targetlist)
+            .into_iter()
+            .map(|target| {
+                let number = column_of((*target).expr.cast(), OUTER_VAR)?;
+                let computed = pg_sys::flatCopyTargetEntry(target);
+                (*computed).expr = (**outputs.get(number as usize - 1)?).expr;
+                Some(computed)
+            })
+            .collect();
+        let Some(passed) = passed else { return plan };
+        if tag(plan.cast()) == T_GatherMerge {
+            let merge = plan.cast::<pg_sys::GatherMerge>();
+            let keys = std::slice::from_raw_parts_mut((*merge).sortColIdx, (*merge).numCols as usize);
+            let below = (*(*scan).lefttree).targetlist;
+            let moved: Option<Vec<i16>> = keys
+                .iter()
+                .map(|key| column_of((**outputs.get(*key as usize - 1)?).expr.cast(), INDEX_VAR))
+                .map(|column| column.filter(|column| i32::from(*column) <= pg_sys::list_length(below)))
+                .collect();
+            let Some(moved) = moved else { return plan };
+            keys.copy_from_slice(&moved);
+        }
+        (*scan).targetlist = list(passed);
+        exchange(plan, swap_gather)
+    }
+}
+
+/// The number of the column that an expression is, if it is one.
+unsafe fn column_of(expression: *mut pg_sys::Node, of: Relation) -> Option<i16> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let var = expression.cast::<pg_sys::Var>();
+        (tag(expression) == T_Var && (*var).varno == of && (*var).varattno > 0).then(|| (*var).varattno)
+    }
+}
+
+/// Puts a plan that gives rows on as they are below the node that it is above of, and `again` below the next.
+unsafe fn exchange(plan: *mut Plan, again: unsafe fn(*mut Plan) -> *mut Plan) -> *mut Plan {
+    // SAFETY: the node below is ours, with a plan below it.
+    unsafe {
+        let scan = (*plan).lefttree;
         let below = (*scan).lefttree;
         (*plan).targetlist =
             list(items::<pg_sys::TargetEntry>((*below).targetlist).into_iter().map(|target| {
@@ -315,7 +411,8 @@ unsafe fn swap(plan: *mut Plan) -> *mut Plan {
                 passed
             }));
         (*plan).lefttree = below;
-        (*scan).lefttree = plan;
+        // The argument of a call may be another node's.
+        (*scan).lefttree = again(plan);
         (*scan).plan_rows = (*plan).plan_rows;
         (*scan).startup_cost = (*plan).startup_cost;
         (*scan).total_cost = (*plan).total_cost;
@@ -323,6 +420,40 @@ unsafe fn swap(plan: *mut Plan) -> *mut Plan {
         (*scan).extParam = pg_sys::bms_copy((*plan).extParam);
         (*scan).allParam = pg_sys::bms_copy((*plan).allParam);
         scan
+    }
+}
+
+/// Whether a LIMIT that bounds a plan bounds those below it. As `ExecSetTupleBound` in execProcnode.c.
+unsafe fn bound_below(plan: *mut Plan, bound: Bound) -> Bound {
+    // SAFETY: plans of a kind are what their tag says.
+    unsafe {
+        match tag(plan.cast()) {
+            T_Limit if is_bound(plan.cast()) => Bound::Above,
+            _ if bound == Bound::None => Bound::None,
+            T_Gather | T_GatherMerge => bound,
+            T_Result | T_Append | T_MergeAppend => Bound::Further,
+            T_SubqueryScan if (*plan).qual.is_null() => Bound::Further,
+            _ => Bound::None,
+        }
+    }
+}
+
+unsafe fn is_bound(limit: *mut pg_sys::Limit) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        !(*limit).limitCount.is_null() && (*limit).limitOption == pg_sys::LimitOption::LIMIT_OPTION_COUNT
+    }
+}
+
+/// Whether a Sort is below a plan that hands a LIMIT's bound on to it.
+unsafe fn sorts_within_bound(plan: *mut Plan) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        match tag(plan.cast()) {
+            T_Sort | T_IncrementalSort => true,
+            _ if bound_below(plan, Bound::Further) == Bound::None => false,
+            _ => children(plan).into_iter().any(|child| !child.is_null() && sorts_within_bound(child)),
+        }
     }
 }
 

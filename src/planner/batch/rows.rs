@@ -1,12 +1,13 @@
 //! Rows that are read together, and the vectors of their texts.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 use vector_embed_protocol::{Effort, Purpose};
 
-use crate::client::{EmbedOptions, Flight};
+use crate::client::{self, EmbedOptions, Flight};
 use crate::error::{Error, Place};
 use crate::pg::settings::{Model, overlong};
 use crate::pg::text::Text;
@@ -21,6 +22,16 @@ const BATCH_TEXT_BYTES: usize = 128 << 10;
 const BATCH_ROWS: usize = 8 * BATCH_TEXTS;
 /// Bytes of rows that are read for one at most, a single larger row apart.
 const BATCH_ROW_BYTES: usize = 8 << 20;
+/// Batches of such sizes that a process may hold at once. With more, as where the partitions of a table are merged, each
+/// is smaller.
+const FULL_BATCHES: usize = 8;
+/// Texts that make the smallest.
+const FEWEST_TEXTS: usize = 32;
+
+thread_local! {
+    /// Batches that this process holds.
+    static BATCHES: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Where the vector of a call for a row is.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +52,7 @@ pub(super) struct Batch {
     texts: usize,
     /// The next row to be given on.
     next: usize,
-    /// The number of the first row, from 1.
+    /// The number of the first row in its scan, from 1.
     first_row: u64,
     default_model: Option<Rc<str>>,
 }
@@ -70,6 +81,7 @@ pub(super) struct Took {
 impl Batch {
     /// An empty batch, whose rows are kept in `memory`.
     pub(super) fn new(memory: pg_sys::MemoryContext, first_row: u64) -> Self {
+        BATCHES.set(BATCHES.get() + 1);
         Self {
             memory,
             rows: Vec::new(),
@@ -94,10 +106,11 @@ impl Batch {
 
     /// Whether no more should be read.
     pub(super) fn is_full(&self) -> bool {
-        self.texts >= BATCH_TEXTS
-            || self.text_bytes >= BATCH_TEXT_BYTES
-            || self.rows.len() >= BATCH_ROWS
-            || self.row_bytes >= BATCH_ROW_BYTES
+        let share = (BATCHES.get() / FULL_BATCHES).clamp(1, BATCH_TEXTS / FEWEST_TEXTS);
+        self.texts >= BATCH_TEXTS / share
+            || self.text_bytes >= BATCH_TEXT_BYTES / share
+            || self.rows.len() >= BATCH_ROWS / share
+            || self.row_bytes >= BATCH_ROW_BYTES / share
     }
 
     /// Adds a row whose calls follow.
@@ -111,9 +124,14 @@ impl Batch {
         self.rows.push(row);
     }
 
+    /// The number of the row that was added last, among those of the scan.
+    pub(super) fn last_row(&self) -> u64 {
+        self.first_row + self.rows.len() as u64 - 1
+    }
+
     /// Adds a call for the last row. `None` for a NULL among the arguments.
     pub(super) fn add_call(&mut self, call: Option<(&Text<'_>, Rc<str>, Purpose)>) {
-        let row = self.first_row + self.rows.len() as u64 - 1;
+        let row = self.last_row();
         let found = call.map(|(text, model, purpose)| {
             let known = |group: &Group| group.purpose == purpose && group.model == model;
             let number = self.groups.iter().position(known).unwrap_or_else(|| {
@@ -140,8 +158,11 @@ impl Batch {
         Ok(Rc::clone(self.default_model.insert(model)))
     }
 
-    /// Sends the texts on their way.
+    /// Sends the texts on their way, unless too many are: then they are sent when they are waited for.
     pub(super) fn start(&mut self) -> Result<(), Error> {
+        if !client::may_go_ahead() {
+            return Ok(());
+        }
         // Those of one model; with more the others are sent when they are waited for.
         self.groups.first_mut().map_or(Ok(()), Group::start)
     }
@@ -176,6 +197,12 @@ impl Batch {
     pub(super) fn vector(&self, row: usize, calls: usize, call: usize) -> Option<Vector> {
         let Found { group, text } = self.found[row * calls + call]?;
         self.groups[group].vectors[text]
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        BATCHES.set(BATCHES.get() - 1);
     }
 }
 

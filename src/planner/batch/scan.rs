@@ -11,9 +11,11 @@ use std::ptr::null;
 
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
+use vector_embed_protocol::MAX_TEXT_BYTES;
 
 use super::rows::{BATCH_TEXTS, Batch, Took, named_model};
-use crate::error::{Error, OrRaise};
+use crate::client;
+use crate::error::{Error, OrRaise, Place};
 use crate::pg::text::Text;
 use crate::pg::unguarded;
 use crate::planner::function::{Signature, check_execute};
@@ -93,7 +95,7 @@ struct Own {
     size: usize,
     /// Whether the plan below has no more rows.
     exhausted: bool,
-    /// Rows read so far.
+    /// Rows of this scan that have been read.
     read: u64,
     /// The batch that rows are read into.
     filling: Option<Batch>,
@@ -110,6 +112,42 @@ struct Own {
 struct Call {
     signature: Signature,
     arguments: Vec<*mut pg_sys::ExprState>,
+}
+
+impl Call {
+    /// Adds what is to be computed for the batch's last row.
+    unsafe fn add(&self, batch: &mut Batch, context: *mut pg_sys::ExprContext) -> Result<(), Error> {
+        let row = batch.last_row();
+        let at_row = |error: Error| error.at(Place::Input(row));
+        // SAFETY: the row is in the context. An argument is `text`, as the signature says.
+        unsafe {
+            let mut values = self.arguments.iter().map(|argument| {
+                let mut is_null = false;
+                let value = pg_sys::ExecEvalExpr(*argument, context, &mut is_null);
+                (!is_null).then_some(value)
+            });
+            let text = values.next().flatten();
+            let named = if self.signature.names_model { values.next().flatten() } else { None };
+            let text = match text {
+                Some(text) if !self.signature.names_model || named.is_some() => {
+                    Text::from_datum(text).map_err(at_row)?
+                }
+                _ => {
+                    batch.add_call(None);
+                    return Ok(());
+                }
+            };
+            if text.as_str().len() > MAX_TEXT_BYTES {
+                return Err(at_row(Error::TextTooLong(text.as_str().len())));
+            }
+            let model = match named {
+                Some(name) => Text::from_datum(name).and_then(|name| named_model(&name)).map_err(at_row)?,
+                None => batch.default_model()?,
+            };
+            batch.add_call(Some((&text, model, self.signature.purpose)));
+        }
+        Ok(())
+    }
 }
 
 #[pg_guard]
@@ -279,7 +317,8 @@ impl Own {
                     self.wait(&mut batch)?;
                     self.current = Some(batch);
                     // The engine computes the next batch while the reader works on this one.
-                    if !self.exhausted && (self.eager || self.size >= BATCH_TEXTS) {
+                    let goes_on = self.eager || self.size >= BATCH_TEXTS;
+                    if !self.exhausted && goes_on && client::may_go_ahead() {
                         self.begin_filling(plan_state);
                     }
                 } else if self.exhausted {
@@ -370,25 +409,7 @@ impl Own {
             batch.add_row(pg_sys::ExecCopySlotMinimalTuple(row));
             pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
             for call in &self.calls {
-                let mut values = call.arguments.iter().map(|argument| {
-                    let mut is_null = false;
-                    let value = pg_sys::ExecEvalExpr(*argument, context, &mut is_null);
-                    (!is_null).then_some(value)
-                });
-                let text = values.next().flatten();
-                let named = if call.signature.names_model { values.next().flatten() } else { None };
-                let text = match text {
-                    Some(text) if !call.signature.names_model || named.is_some() => Text::from_datum(text)?,
-                    _ => {
-                        batch.add_call(None);
-                        continue;
-                    }
-                };
-                let model = match named {
-                    Some(name) => named_model(&Text::from_datum(name)?)?,
-                    None => batch.default_model()?,
-                };
-                batch.add_call(Some((&text, model, call.signature.purpose)));
+                call.add(batch, context)?;
             }
             pg_sys::MemoryContextSwitchTo(before);
         }
@@ -451,6 +472,7 @@ unsafe extern "C-unwind" fn rescan(custom: *mut pg_sys::CustomScanState) {
             own.size = 1; // the reader stopped early, and may do so again
         }
         own.exhausted = false;
+        own.read = 0; // errors count the rows of a scan
         let unread = [own.filling.take(), own.current.take(), own.following.take()];
         own.free.extend(unread.into_iter().flatten().map(|batch| batch.memory()));
         let below = (*custom).ss.ps.lefttree;

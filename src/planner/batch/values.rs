@@ -6,9 +6,8 @@ use std::ptr::null_mut;
 use pgrx::pg_sys::{self, Node, NodeTag::*};
 use pgrx::prelude::*;
 
-use super::lift::is_transparent;
-use crate::planner::function::signature;
-use crate::planner::nodes::{Relation, column, copy, items, mutate, tag};
+use super::known::{Known, is_transparent};
+use crate::planner::nodes::{Relation, column, copy, items, mutate, tag, walk};
 
 /// A column of a VALUES list whose cells hold a call each.
 #[derive(Debug, Clone)]
@@ -44,7 +43,8 @@ impl Opened {
 }
 
 /// A cell whose call is looked for.
-struct Cell {
+struct Cell<'a> {
+    known: &'a Known,
     relation: Relation,
     column: i16,
     calls: Vec<*mut pg_sys::FuncExpr>,
@@ -55,7 +55,7 @@ struct Cell {
 /// # Safety
 ///
 /// `plan` must be a plan.
-pub(super) unsafe fn holds_calls(plan: *mut pg_sys::Plan) -> bool {
+pub(super) unsafe fn holds_calls(known: &Known, plan: *mut pg_sys::Plan) -> bool {
     // SAFETY: a VALUES scan holds rows of expressions.
     unsafe {
         if tag(plan.cast()) != T_ValuesScan {
@@ -63,11 +63,13 @@ pub(super) unsafe fn holds_calls(plan: *mut pg_sys::Plan) -> bool {
         }
         let rows = (*plan.cast::<pg_sys::ValuesScan>()).values_lists;
         pg_sys::list_length(rows) > 1
-            && [0, 1].into_iter().any(|row| is_in(pg_sys::list_nth(rows, row).cast(), null_mut()))
+            && [0, 1]
+                .into_iter()
+                .any(|row| is_in(pg_sys::list_nth(rows, row).cast(), (&raw const *known).cast_mut().cast()))
     }
 }
 
-/// Walks an expression for a call. The context is not used.
+/// Walks an expression for a call. The context is a [`Known`].
 #[pg_guard]
 unsafe extern "C-unwind" fn is_in(expression: *mut Node, context: *mut c_void) -> bool {
     // SAFETY: called with an expression or NULL.
@@ -76,8 +78,10 @@ unsafe extern "C-unwind" fn is_in(expression: *mut Node, context: *mut c_void) -
             return false;
         }
         let is_call = tag(expression) == T_FuncExpr
-            && signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some();
-        is_call || pg_sys::expression_tree_walker(expression, Some(is_in), context)
+            && (*context.cast::<Known>())
+                .signature((*expression.cast::<pg_sys::FuncExpr>()).funcid)
+                .is_some();
+        is_call || walk(expression, is_in, context)
     }
 }
 
@@ -86,7 +90,7 @@ unsafe extern "C-unwind" fn is_in(expression: *mut Node, context: *mut c_void) -
 /// # Safety
 ///
 /// `plan` must be a plan that may be changed.
-pub(super) unsafe fn find(plan: *mut pg_sys::Plan) -> Vec<Opened> {
+pub(super) unsafe fn find(known: &Known, plan: *mut pg_sys::Plan) -> Vec<Opened> {
     // SAFETY: a VALUES scan holds rows of equally many expressions.
     unsafe {
         if tag(plan.cast()) != T_ValuesScan || !(*plan).qual.is_null() {
@@ -98,12 +102,17 @@ pub(super) unsafe fn find(plan: *mut pg_sys::Plan) -> Vec<Opened> {
         let relation = (*scan).scan.scanrelid as Relation;
         (1..=pg_sys::list_length(*first))
             .filter(|number| is_read_plainly((*plan).targetlist, relation, *number as i16))
-            .filter_map(|number| find_column(&rows, relation, number as i16))
+            .filter_map(|number| find_column(known, &rows, relation, number as i16))
             .collect()
     }
 }
 
-unsafe fn find_column(rows: &[*mut pg_sys::List], relation: Relation, number: i16) -> Option<Opened> {
+unsafe fn find_column(
+    known: &Known,
+    rows: &[*mut pg_sys::List],
+    relation: Relation,
+    number: i16,
+) -> Option<Opened> {
     // SAFETY: every row has a cell in this column, and a call at least one argument.
     unsafe {
         let place = number as usize - 1;
@@ -120,7 +129,7 @@ unsafe fn find_column(rows: &[*mut pg_sys::List], relation: Relation, number: i1
                 cells.push((list_cell, null.cast()));
                 continue;
             }
-            let mut cell = Cell { relation, column: number, calls: Vec::new() };
+            let mut cell = Cell { known, relation, column: number, calls: Vec::new() };
             let opened = open_cell(content, (&raw mut cell).cast());
             let [call] = cell.calls.as_slice() else { return None };
             // equal() looks at neither places in the source nor how a cast was written.
@@ -146,9 +155,9 @@ unsafe extern "C-unwind" fn open_cell(expression: *mut Node, context: *mut c_voi
         if expression.is_null() {
             return expression;
         }
-        let cell = &mut *context.cast::<Cell>();
+        let cell = &mut *context.cast::<Cell<'_>>();
         if tag(expression) == T_FuncExpr
-            && signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some()
+            && cell.known.signature((*expression.cast::<pg_sys::FuncExpr>()).funcid).is_some()
         {
             let call = expression.cast::<pg_sys::FuncExpr>();
             cell.calls.push(call);
@@ -192,6 +201,6 @@ unsafe extern "C-unwind" fn reads(expression: *mut Node, context: *mut c_void) -
             // The whole row, or the column.
             return opened.is_column(var) || ((*var).varno == opened.relation && (*var).varattno == 0);
         }
-        pg_sys::expression_tree_walker(expression, Some(reads), context)
+        walk(expression, reads, context)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine; waits end as soon as there is something to see.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Looks until there is something, and returns it.
 pub fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

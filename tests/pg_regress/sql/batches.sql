@@ -59,6 +59,8 @@ SELECT texts + cache_hits AS before FROM vector_embed.stat_engine \gset
 SELECT vector_dims(embed(title)) FROM docs ORDER BY id DESC LIMIT 3;
 SELECT texts + cache_hits - :before AS texts FROM vector_embed.stat_engine;
 
+EXPLAIN (COSTS OFF) SELECT embed(left(embed(title)::text, 9)) FROM docs ORDER BY id DESC LIMIT 3;
+
 -- CASE and COALESCE compute what they need, and nothing is evaluated that they would not.
 UPDATE docs SET embedding = NULL WHERE id % 10 = 0;
 SELECT actually('UPDATE docs SET embedding = coalesce(embedding, embed(title))');
@@ -83,6 +85,22 @@ SELECT requests() - :before AS requests;
 SELECT id, same(embedding, twin((ARRAY['one', 'two', NULL, 'four', 'five'])[id])) FROM listed ORDER BY id;
 SELECT column1, same(coalesce(column2, twin('c')), twin(CASE column1 WHEN 1 THEN 'a' ELSE 'b' END)) FROM (VALUES (1, embed('a')), (2, embed('b'))) v;
 DROP TABLE listed;
+
+-- Deep and wide expressions are planned, too: if need be, without batches. (LLVM takes its time for them.)
+SET jit = off;
+CREATE FUNCTION count_of(expression text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE result bigint;
+BEGIN
+    EXECUTE format('SELECT count(e) FROM (SELECT %s AS e FROM docs WHERE id > 690 OFFSET 0) s', expression) INTO result;
+    RETURN result;
+END $$;
+SELECT count_of(string_agg(format('CASE WHEN id = %s THEN NULL ELSE ', i), '') || 'embed(title)' || repeat(' END', 2000)) FROM generate_series(1, 2000) i;
+SELECT count_of(string_agg(format('CASE WHEN id = %s THEN embed(body) ELSE ', i), '') || 'NULL' || repeat(' END', 2000)) FROM generate_series(1, 2000) i;
+SELECT count_of('CASE ' || string_agg(format('WHEN id = %s THEN embed(title)', i), ' ') || ' END') FROM generate_series(1, 2000) i;
+SELECT count_of('coalesce(' || string_agg(format('CASE WHEN id = %s THEN embed(title) END', i), ', ') || ')') FROM generate_series(1, 2000) i;
+SELECT count_of('embed(' || repeat('upper(', 2000) || 'title' || repeat(')', 2000) || ')');
+DROP FUNCTION count_of;
+RESET jit;
 
 -- Subqueries, rescans, CTEs, views, inlined functions, prepared statements.
 SELECT count(*) AS wrong FROM docs d, LATERAL (SELECT embed(c.title || d.id) AS a, twin(c.title || d.id) AS b FROM docs c WHERE c.cat = d.cat AND c.id < 20 OFFSET 0) s WHERE d.id < 6 AND NOT same(a, b);
@@ -122,8 +140,15 @@ SET min_parallel_table_scan_size = 0;
 ALTER TABLE docs SET (parallel_workers = 2);
 EXPLAIN (COSTS OFF) SELECT embed(title) FROM docs;
 SELECT count(*) AS wrong FROM (SELECT embed(title) AS a, twin(title) AS b FROM docs OFFSET 0) s WHERE NOT same(a, b);
+-- Below a LIMIT the workers sort, knowing how many rows are wanted, and the leader computes what is left.
+EXPLAIN (COSTS OFF) SELECT embed(title), id FROM docs ORDER BY cat, id DESC LIMIT 3;
+SELECT texts + cache_hits AS before FROM vector_embed.stat_engine \gset
+SELECT same(embed(title), twin(title)), id FROM docs ORDER BY cat, id DESC LIMIT 3;
+SELECT texts + cache_hits - :before AS texts FROM vector_embed.stat_engine;
 ALTER TABLE docs RESET (parallel_workers);
 RESET ALL;
+-- No node comes between a LIMIT and a Sort that it bounds.
+EXPLAIN (COSTS OFF) SELECT vector_dims(e), id + 1 FROM (SELECT id, embed(title) AS e FROM docs ORDER BY cat, id) s LIMIT 3;
 
 -- Left alone: volatile functions of users, which might see what was written; altered functions; cursors; joins that go
 -- back; MERGE's actions, RETURNING and ON CONFLICT, whose calls are not those of a plan below.
@@ -161,7 +186,7 @@ MERGE INTO docs USING (SELECT id, 'merged ' || id AS body, embed('merged ' || id
     WHEN MATCHED AND s.id < 5 THEN UPDATE SET body = s.body, embedding = s.e WHEN MATCHED THEN UPDATE SET body = s.body, embedding = embed(s.body);
 INSERT INTO docs SELECT id, cat, title, 'again ' || id, embed('again ' || id) FROM docs WHERE id < 9 ON CONFLICT (id) DO UPDATE SET body = excluded.body, embedding = excluded.embedding;
 SELECT count(*) AS wrong FROM docs WHERE id < 9 AND NOT same(embedding, twin(body));
-SELECT id, vector_dims(embed(body)) FROM docs WHERE id < 3 FOR UPDATE;
+SELECT id, vector_dims(embed(body)) FROM docs WHERE id < 3 ORDER BY id FOR UPDATE;
 
 -- What is evaluated where and how often is as without batches: each of these was once wrong.
 SELECT rn, i8 FROM (SELECT vector_dims(embed(title)) AS d, title, row_number() OVER (ORDER BY id) AS rn, 700 - id::bigint AS i8 FROM docs) s WHERE rn <= 3;
@@ -172,6 +197,9 @@ CREATE FUNCTION seen() RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT count(n)
 INSERT INTO serials (embedding, n) VALUES (embed('a'), seen()), (embed('b'), seen()), (embed('c'), seen()) RETURNING n;
 DROP FUNCTION seen;
 DROP TABLE serials;
+CREATE SEQUENCE counted;
+SELECT count(*) AS wrong FROM (SELECT nextval('counted'), embed('at ' || currval('counted')) AS a, twin('at ' || currval('counted')) AS b FROM docs WHERE id < 9 OFFSET 0) s WHERE NOT same(a, b);
+DROP SEQUENCE counted;
 CREATE TABLE arrays (id integer, e vector[], nothing boolean);
 INSERT INTO arrays VALUES (1, ARRAY[embed('a')], embed('a') IS NULL), (2, NULL, NULL);
 SELECT id, e IS NULL AS e, nothing FROM arrays ORDER BY id;
@@ -190,8 +218,11 @@ SELECT count(coalesce(CASE WHEN id % 2 = 0 THEN (array_fill(NULL::integer, ARRAY
 -- An error names the row, and nothing is left over.
 UPDATE docs SET body = repeat('too long ', 400) WHERE id = 300;
 SET vector_embed.overlong_text = error;
-SELECT count(embed(body)) FROM docs WHERE id > 290;
+SELECT count(embed(body)) FROM (SELECT body FROM docs WHERE id > 290 ORDER BY id OFFSET 0) s;
 \echo :SQLSTATE
+-- So does one that is found before the engine is asked. Rows are counted anew with each scan.
+SELECT count(e) FROM generate_series(1, 3) g, LATERAL (SELECT embed(title, CASE WHEN g = 3 AND id = 4 THEN '../x' ELSE 'all-MiniLM-L6-v2' END) AS e FROM (SELECT * FROM docs WHERE id < 9 ORDER BY id OFFSET 0) s OFFSET g - g) s;
+SELECT count(e) FROM generate_series(1, 3) g, LATERAL (SELECT embed(CASE WHEN g = 3 AND id = 300 THEN body ELSE title END) AS e FROM (SELECT * FROM docs WHERE id > 290 ORDER BY id OFFSET 0) s OFFSET g - g) s;
 -- Who stops before the row at fault does not meet it.
 SET enable_hashagg = off;
 SELECT id, vector_dims(avg(embed(body))) FROM docs GROUP BY id ORDER BY id LIMIT 2;

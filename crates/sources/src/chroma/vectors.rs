@@ -186,15 +186,15 @@ impl Vectors {
     fn replay(&mut self, store: &Store, collection: &Collection, after: i64) -> Result<(), Error> {
         let mut rows = LiveRows::new(store, collection)?;
         for_each_write(store, collection, after, |entry| {
-            match entry.write {
-                Some(Write::Delete) => drop(self.places.remove(&entry.id)),
-                Some(write) if entry.has_vector && write.sets(self.places.contains_key(&entry.id)) => {
-                    // What a damaged index does not hold may exist nevertheless.
-                    if write != Write::Add || self.damage.is_none() || rows.may_be_of(&entry)? {
-                        self.places.insert(entry.id, Place::Queue(entry.number));
-                    }
+            let Some(write) = entry.write else { return Ok(()) };
+            let exists = self.places.contains_key(&entry.id);
+            if write == Write::Delete {
+                self.places.remove(&entry.id);
+            } else if entry.has_vector && write.sets(exists) {
+                // What a damaged index does not hold may exist nevertheless.
+                if write != Write::Add || self.damage.is_none() || rows.may_be_of(&entry)? {
+                    self.places.insert(entry.id, Place::Queue(entry.number));
                 }
-                _ => {}
             }
             Ok(())
         })
@@ -208,16 +208,12 @@ impl Vectors {
             if self.places.contains_key(&entry.id) {
                 return Ok(());
             }
-            match entry.write {
-                Some(Write::Delete) => drop(found.remove(&entry.id)),
-                Some(write)
-                    if entry.has_vector && (write != Write::Add || !found.contains_key(&entry.id)) =>
-                {
-                    if rows.may_be_of(&entry)? {
-                        found.insert(entry.id, entry.number);
-                    }
-                }
-                _ => {}
+            let Some(write) = entry.write else { return Ok(()) };
+            let is_known = found.contains_key(&entry.id);
+            if write == Write::Delete {
+                found.remove(&entry.id);
+            } else if entry.has_vector && !(write == Write::Add && is_known) && rows.may_be_of(&entry)? {
+                found.insert(entry.id, entry.number);
             }
             Ok(())
         })?;

@@ -21,9 +21,9 @@ use crate::support::{COLUMNS, Store, copy, host, ids, normalized, read, scan, sc
 fn server(address: &str, host: Host) -> Server {
     Server {
         options: Options {
-            address: Address::parse(address).expect("an address"),
             credentials: vec![("Authorization".to_owned(), "Bearer secret".to_owned())],
             timeout: Duration::from_secs(20),
+            ..Options::new(Address::parse(address).expect("an address"))
         },
         tenant: "default_tenant".to_owned(),
         database: "default_database".to_owned(),

@@ -163,8 +163,74 @@ fn a_text_that_is_not_utf_8_is_an_error_that_costs_the_statement_alone() {
             error.detail().is_some_and(|detail| detail.contains("must be UTF-8")),
             "{statement}: {error:?}"
         );
+        assert!(error.detail().is_some_and(|detail| detail.contains("row 5 of the input")), "{error:?}");
     }
     execute(&mut client, "UPDATE docs SET embedding = embed(body) WHERE id <> 5");
     let stale = "SELECT count(*) FROM docs WHERE id <> 5 AND same(embedding, twin(body)) IS NOT TRUE";
     assert_eq!(count(&mut client, stale), 0);
+}
+
+#[test]
+fn a_text_that_is_too_long_is_an_error_that_names_its_row() {
+    let cluster = cluster_with_docs();
+    let mut client = cluster.connect();
+    for statement in [
+        "SELECT embed(repeat('long ', 13420954 * (id = 7)::integer)) FROM docs WHERE id < 9 ORDER BY id",
+        "SELECT count(embed(repeat('long ', 13420954 * (id = 7)::integer))) FROM docs WHERE id < 9",
+    ] {
+        let error = refused(client.batch_execute(statement));
+        assert_eq!(error.code().code(), "53400", "{error:?}");
+        let detail = error.detail().expect("a detail");
+        assert!(detail.contains("row 7 of the input") && detail.contains("67104768"), "{detail}");
+    }
+}
+
+/// Partitions of a table that is read in order, so that all are read at once.
+const PARTITIONS: i64 = 40;
+/// Rows of each: more than one batch.
+const ROWS_OF_EACH: i64 = 2200;
+
+#[test]
+fn many_partitions_that_are_read_at_once_do_not_use_up_connections() {
+    let path = format!("$system:{}", fixtures::copy().display());
+    let cluster = Cluster::with().setting("vector_embed.model_path", &path).start();
+    let mut client = cluster.connect();
+    execute(&mut client, TOOLS);
+    // A trigger looks at the connections while rows are written, which is while other batches are at the engine.
+    let objects = format!(
+        "CREATE TABLE parts (k integer, id integer, body text) PARTITION BY LIST (k);
+         DO $$ BEGIN
+             FOR k IN 1..{PARTITIONS} LOOP
+                 EXECUTE format('CREATE TABLE parts_%s PARTITION OF parts FOR VALUES IN (%1$s)', k);
+             END LOOP;
+         END $$;
+         INSERT INTO parts SELECT k, id, 'text ' || id
+             FROM generate_series(1, {PARTITIONS}) AS k, generate_series(1, {ROWS_OF_EACH}) AS id;
+         CREATE INDEX ON parts (id);
+         ANALYZE parts;
+         CREATE TABLE sink (k integer, id integer, embedding vector(32));
+         CREATE TABLE seen (connections integer);
+         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN
+                 IF NEW.id % 50 = 0 AND NEW.k = 1 THEN
+                     INSERT INTO seen SELECT connections FROM vector_embed.stat_engine;
+                 END IF;
+                 RETURN NEW;
+             END';
+         CREATE TRIGGER look BEFORE INSERT ON sink FOR EACH ROW EXECUTE FUNCTION look();
+         SET enable_sort = off;
+         SET vector_embed.default_model = 'tiny-bert'"
+    );
+    execute(&mut client, &objects);
+    let insert = "INSERT INTO sink SELECT k, id, embed(body) FROM parts ORDER BY id";
+    let plan = client.query(&format!("EXPLAIN {insert}"), &[]).expect("a plan");
+    let nodes = plan.iter().filter(|line| line.get::<_, &str>(0).contains("Embed Batch")).count();
+    assert_eq!(nodes as i64, PARTITIONS, "{plan:?}");
+    execute(&mut client, insert);
+    let most = count(&mut client, "SELECT max(connections)::bigint FROM seen");
+    // Eight nodes may be ahead; the others share what the session keeps. One is the trigger's.
+    assert!((2..=8 + 3).contains(&most), "{most} connections");
+    let right = "SELECT count(*) FROM sink JOIN (
+            SELECT id, embed(body) AS e FROM parts WHERE k = 1) s USING (id) WHERE same(embedding, e)";
+    assert_eq!(count(&mut client, right), PARTITIONS * ROWS_OF_EACH);
 }
