@@ -147,7 +147,7 @@ fn request(stream: &TcpStream) -> String {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).expect("a line");
-        if let Some(value) = line.strip_prefix("Content-Length: ") {
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
             length = value.trim().parse().expect("a number");
         }
         request += &line;
@@ -186,7 +186,9 @@ fn failures_that_pass_are_tried_again_and_chunks_put_together() {
     assert_eq!(got.rows["a"].document.as_deref(), Some("xy"));
     assert_eq!(got.rows["a"].vector, Some(vec![1.5, 2.0]));
     let requests = scripted.requests();
-    assert!(requests.iter().all(|request| request.to_lowercase().contains("authorization: bearer secret\r\n")));
+    assert!(
+        requests.iter().all(|request| request.to_lowercase().contains("authorization: bearer secret\r\n"))
+    );
     assert!(requests[4].contains(r#""offset":0"#) && requests[5].contains(r#""offset":1"#), "{requests:?}");
 }
 
@@ -220,7 +222,9 @@ fn what_a_server_does_wrong_is_an_error_that_tells_no_secret() {
     for text in malformed {
         let scripted = Scripted::start(vec![text.as_bytes().to_vec()]);
         let error = server(&scripted.address, host()).open(&scan("c", &COLUMNS)).err().expect("an error");
-        assert!(matches!(error, Error::Answer { .. } | Error::LongAnswer { .. }), "{text}: {error}");
+        // Cut where its end was not told, it is asked for again, of nobody.
+        let told = matches!(error, Error::Answer { .. } | Error::LongAnswer { .. } | Error::Server { .. });
+        assert!(told, "{text}: {error}");
         scripted.requests();
     }
 }

@@ -76,7 +76,8 @@ fn a_key_does_not_follow_a_redirect() {
     assert!(elsewhere.accept().is_err(), "nobody came");
 }
 
-/// Accepts connections with a certificate and hands what is in them to a server, for as long as the test runs.
+/// Accepts connections with a certificate and hands what is in them to a server, one request each, for as long as the
+/// test runs.
 fn encrypted(port: u16, config: ServerConfig) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -143,8 +144,7 @@ fn certificates_are_checked() {
     let wrong = encrypted(server.port, config("elsewhere.example"));
     let at = |port: u16, ca_file: Option<&std::path::Path>| {
         let address = Address::parse(&format!("https://localhost:{port}")).unwrap();
-        let options =
-            Options { ca_file: ca_file.map(std::path::Path::to_owned), retries: 0, ..Options::new(address) };
+        let options = Options { ca_file: ca_file.map(std::path::Path::to_owned), ..Options::new(address) };
         read(&source_of(with_key(options, KEY), host()), &scan("notes", &ID))
     };
     assert_eq!(at(right, Some(ca_file.path())).unwrap().rows.len(), 1000);
