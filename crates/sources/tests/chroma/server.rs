@@ -4,9 +4,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 use vector_embed_sources::chroma::Server;
 use vector_embed_sources::http::{Address, Options};
@@ -231,7 +234,7 @@ fn what_a_server_does_wrong_is_an_error_that_tells_no_secret() {
 
 #[test]
 fn a_list_that_never_ends_is_given_up() {
-    let page = format!("[{}]", vec![COLLECTIONS.trim_matches(['[', ']']); 3].join(","));
+    let page = format!("[{}]", [COLLECTIONS.trim_matches(['[', ']']); 3].join(","));
     let scripted = Scripted::start(vec![answer("200 OK", &page), answer("200 OK", &page)]);
     let error = server(&scripted.address, host()).open(&scan("absent", &COLUMNS)).err().expect("an error");
     assert!(matches!(error, Error::NoTable { .. }), "{error}");
@@ -250,4 +253,36 @@ fn waiting_ends_when_it_is_interrupted_or_takes_too_long() {
     let error = impatient.open(&scan("c", &COLUMNS)).err().expect("an error");
     let Error::Server { detail, .. } = &error else { panic!("{error}") };
     assert!(detail.contains("did not answer within 20 ms"), "{detail}");
+}
+
+/// A server that encrypts by a certificate of its own; tells what it received.
+fn encrypting() -> (String, JoinHandle<Vec<u8>>) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key.into())
+        .expect("a certificate and its key");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("https://localhost:{}", listener.local_addr().expect("its address").port());
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        let connection = ServerConnection::new(Arc::new(config)).expect("a connection");
+        let mut received = Vec::new();
+        // The client is expected to turn away.
+        let _ = StreamOwned::new(connection, stream).read_to_end(&mut received);
+        received
+    });
+    (address, thread)
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_told() {
+    let (address, thread) = encrypting();
+    let error = server(&address, host()).open(&scan("c", &COLUMNS)).err().expect("an error");
+    let Error::Server { detail, .. } = &error else { panic!("{error}") };
+    assert!(detail.contains("invalid peer certificate"), "{detail}");
+    assert!(thread.join().expect("the server ends").is_empty());
 }
