@@ -1,6 +1,7 @@
 //! What SQL sees, one file a topic. The SQL declarations are in `sql/schema`.
 
 mod embed;
+mod moving;
 mod status;
 mod trigger;
 mod vectors;

@@ -29,6 +29,12 @@ pub(crate) enum ColumnFault {
     OtherModel { attached: String },
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
+    /// A relation that this one is compared with has it.
+    OnlyIn { source: String },
+    /// Values of the other relation's column of that name cannot be cast to its type.
+    NoCast { of: String, from: String },
+    /// Its type has no order, by which rows are found.
+    NoKey { of: String },
 }
 
 /// Why a table cannot have what an embedding needs.
@@ -50,6 +56,14 @@ pub(crate) enum TableFault {
     Rules,
     /// It is a partition or inherits from another table.
     HasParent,
+    /// It is an index or the like.
+    NoRows,
+    /// It has no primary key to tell rows by.
+    NoKey,
+    /// It is a partition, whose sequences are those of the whole.
+    Partition,
+    /// Row security hides some of its rows.
+    RowSecurity,
 }
 
 /// Why a trigger cannot do its work.
@@ -164,6 +178,21 @@ impl ColumnFault {
             )
             .detail(format!("Its vectors are those of {attached}."))
             .hint("Detach it, attach it anew, and embed all rows anew."),
+            Self::OnlyIn { source } => {
+                Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
+                    .detail(format!("Relation \"{source}\" has it."))
+                    .hint("Name the columns to compare by the argument \"columns\".")
+            }
+            Self::NoCast { of, from } => Told::new(
+                PgSqlErrorCode::ERRCODE_CANNOT_COERCE,
+                format!("{name} is of type {of}, to which type {from} of the source cannot be cast"),
+            )
+            .hint("Compare with a view that casts it, or leave it out by the argument \"columns\"."),
+            Self::NoKey { of } => Told::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("{name} is of type {of}, whose values cannot be sorted"),
+            )
+            .hint("Name other columns as key."),
         }
     }
 }
@@ -208,6 +237,28 @@ impl TableFault {
                 format!("primary key of relation \"{table}\" is not a B-tree"),
             )
             .hint("Use embed_row, or timing \"row\"."),
+            Self::NoRows => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is not a table, a view or a foreign table"),
+            ),
+            Self::NoKey => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Rows of the two relations are found by the target's primary key.")
+            .hint("Name the columns that identify a row by the argument \"key\"."),
+            Self::Partition => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is a partition"),
+            )
+            .detail("Its sequences are those of the partitioned table and serve all partitions.")
+            .hint("Name the partitioned table."),
+            Self::RowSecurity => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("row-level security may hide rows of relation \"{table}\""),
+            )
+            .detail("The greatest value of a column is only known to who may see all rows.")
+            .hint("Call the function as the table's owner, or as a role with BYPASSRLS."),
             Self::NoPrimaryKey => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("relation \"{table}\" has no primary key"),

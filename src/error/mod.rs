@@ -63,6 +63,12 @@ pub(crate) enum Error {
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error("no column of a key is named")]
+    NoKeyColumns,
+    #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
+    SequenceEnds { sequence: String, column: String, edge: String, limit: i128 },
+    #[error("set-valued function called in context that cannot accept a set")]
+    NoSetWanted,
     #[error(transparent)]
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
@@ -121,12 +127,13 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::Timing(_) | Self::Sample { .. } => {
+            Self::NoColumns | Self::NoKeyColumns | Self::Timing(_) | Self::Sample { .. } => {
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
@@ -168,6 +175,9 @@ impl Error {
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::SequenceEnds { edge, limit, .. } => Some(format!(
+                "The value {edge} is taken, and the last that the sequence and the column's type allow is {limit}."
+            )),
             Self::ForeignNull { row, .. } => Some(format!(
                 "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
             )),
@@ -206,6 +216,9 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
+            Self::SequenceEnds { .. } => {
+                Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
+            }
             Self::ForeignSchema { valid, .. } => Some(format!("The only one is \"{valid}\".")),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {

@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use pgrx::{FromDatum, pg_sys};
 
-use super::text::{Text, to_server};
+use super::text::{Text, from_server, to_server};
 use super::unguarded;
 use crate::error::Error;
 
@@ -34,10 +34,10 @@ fn restore(before: Before) {
 }
 
 /// A connection to the server's own SQL.
-struct Connection;
+pub(super) struct Connection;
 
 impl Connection {
-    fn open() -> Result<Self, Error> {
+    pub(super) fn open() -> Result<Self, Error> {
         // SAFETY: ended by the end of this value, or else of the transaction.
         check(unsafe { pg_sys::SPI_connect() })?;
         Ok(Self)
@@ -76,6 +76,26 @@ pub(crate) fn numbers(sql: &str, count: usize) -> Result<Vec<i64>, Error> {
             pg_sys::SPI_getbinval(row, (*table).tupdesc, place as i32, &mut is_null).value() as i64
         };
         Ok((1..=count).map(number).collect())
+    }
+}
+
+/// The rows of a query, each value as text.
+pub(crate) fn texts(sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+    let _connection = Connection::open()?;
+    run(sql)?;
+    // SAFETY: as above; `SPI_getvalue` gives NULL or a string that ends with NUL.
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() {
+            return Err(Error::Internal("a query gave no rows"));
+        }
+        let columns = (*(*table).tupdesc).natts;
+        let value = |row: pg_sys::HeapTuple, column: i32| {
+            let text = pg_sys::SPI_getvalue(row, (*table).tupdesc, column);
+            (!text.is_null()).then(|| from_server(CStr::from_ptr(text)))
+        };
+        let rows = (0..pg_sys::SPI_processed as usize).map(|place| *(*table).vals.add(place));
+        Ok(rows.map(|row| (1..=columns).map(|column| value(row, column)).collect()).collect())
     }
 }
 
@@ -242,6 +262,6 @@ fn run(sql: &str) -> Result<(), Error> {
     check(unsafe { pg_sys::SPI_execute(sql.as_ptr(), false, 0) })
 }
 
-fn check(code: i32) -> Result<(), Error> {
+pub(super) fn check(code: i32) -> Result<(), Error> {
     if code >= 0 { Ok(()) } else { Err(Error::Internal("the server refused a query of the extension")) }
 }

@@ -15,6 +15,7 @@ mod faulty;
 mod golden;
 mod intruders;
 mod models;
+mod moving;
 mod planning;
 mod poison;
 mod qdrant;

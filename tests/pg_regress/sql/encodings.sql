@@ -1,6 +1,9 @@
 -- The model sees the same characters whatever the server's encoding.
 \set SHOW_CONTEXT never
 SELECT embed('grün')::text AS in_utf8 \gset
+CREATE TABLE "grün" AS SELECT 1 AS id, 'Grüße' AS "größe";
+SELECT checksum AS checksum_in_utf8 FROM vector_embed.checksum('"grün"') \gset
+DROP TABLE "grün";
 CREATE DATABASE regress_embed_latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
 CREATE DATABASE regress_embed_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
 
@@ -19,6 +22,14 @@ SELECT vector_embed.attach('"Grüße"', 'gefühl', '{größe}', timing => 'state
 UPDATE "Grüße" SET "größe" = 'blau';
 UPDATE "Grüße" SET "größe" = 'grün';
 SELECT "gefühl"::text = :'in_utf8' AS same, (SELECT count(*) FROM vector_embed.attachments) AS attachments FROM "Grüße";
+CREATE TABLE "grün" (id serial PRIMARY KEY, "größe" text);
+INSERT INTO "grün" VALUES (1, 'Grüße');
+SELECT checksum = :'checksum_in_utf8' AS same FROM vector_embed.checksum('"grün"');
+SELECT * FROM vector_embed.diff('"grün"', '"grün"');
+CREATE VIEW "blau" AS SELECT id, 'Größe' AS "größe" FROM "grün";
+SELECT * FROM vector_embed.diff('blau', '"grün"');
+ALTER TABLE "grün" RENAME id TO "schlüssel";
+SELECT * FROM vector_embed.sync_identity('"grün"');
 ALTER TABLE "Grüße" RENAME "größe" TO "höhe";
 UPDATE "Grüße" SET "schlüssel" = 2;
 
@@ -33,6 +44,10 @@ SELECT embed(E'gr\xfcn');
 \echo :SQLSTATE
 SELECT embed(ARRAY['fine', E'gr\xfcn']);
 SELECT vector_dims(embed('hello'));
+CREATE TABLE "grün" AS SELECT 1 AS id, 'Grüße' AS "größe";
+SELECT checksum = :'checksum_in_utf8' AS same FROM vector_embed.checksum('"grün"');
+UPDATE "grün" SET "größe" = E'gr\xfcn';
+SELECT checksum <> :'checksum_in_utf8' AS differs FROM vector_embed.checksum('"grün"');
 
 \c contrib_regression
 DROP DATABASE regress_embed_latin1;
