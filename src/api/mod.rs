@@ -5,4 +5,3 @@ mod moving;
 mod status;
 mod trigger;
 mod vectors;
-mod verify;

@@ -3,6 +3,7 @@
 mod checksum;
 mod diff;
 mod sequences;
+mod verify;
 
 use crate::error::{ColumnFault, Error};
 use crate::pg::relation::TypedColumn;
