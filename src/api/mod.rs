@@ -1,5 +1,6 @@
 //! What SQL sees, one file a topic. The SQL declarations are in `sql/schema`.
 
+mod chunk;
 mod embed;
 mod moving;
 mod status;

@@ -423,6 +423,14 @@ impl Table {
     }
 }
 
+impl VectorColumn {
+    /// pgvector's `vector`, of the extension that the column's type is of.
+    pub(crate) fn vector_type(self) -> pg_sys::Oid {
+        // SAFETY: the type of a column exists.
+        unsafe { super::row::vector_type_beside(self.base_type) }
+    }
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
         if let Some(lock) = self.opened {
@@ -496,6 +504,15 @@ pub(crate) fn trigger_function(name: &str) -> pg_sys::Oid {
             pg_sys::lappend(list, pg_sys::makeString(pg_sys::pstrdup(part)).cast())
         });
         pg_sys::LookupFuncName(list, 0, std::ptr::null(), true)
+    }
+}
+
+/// A relation's name, for errors.
+pub(crate) fn relation_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns NULL or a palloc'd string that ends with NUL.
+    unsafe {
+        let name = pg_sys::get_rel_name(oid);
+        if name.is_null() { oid.to_u32().to_string() } else { from_server(CStr::from_ptr(name)) }
     }
 }
 

@@ -5,6 +5,7 @@ mod batches;
 mod cache;
 mod cancel;
 mod chroma;
+mod chunks;
 mod concurrency;
 mod concurrent_writers;
 mod containment;

@@ -32,6 +32,15 @@ ALTER TABLE "grün" RENAME id TO "schlüssel";
 SELECT * FROM vector_embed.sync_identity('"grün"');
 ALTER TABLE "Grüße" RENAME "größe" TO "höhe";
 UPDATE "Grüße" SET "schlüssel" = 2;
+-- Chunks are counted in characters of the server's encoding.
+SELECT content, start_char, char_count, substr(text, start_char, char_count) = content AS same
+FROM (VALUES ('Grüße aus Köln. Die Straße führt über die Brücke. Später gehen wir zurück.')) AS texts (text),
+     vector_embed.chunk(text, max_tokens => 20);
+CREATE TABLE "Blätter" ("schlüssel" integer PRIMARY KEY, "größe" text);
+SELECT vector_embed.attach_chunks('"Blätter"', 'größe', '"Stücke"', '{schlüssel}', columns => '{"content": "stück"}');
+INSERT INTO "Blätter" VALUES (1, 'grün');
+SELECT "schlüssel", "stück", embedding::text = :'in_utf8' AS same FROM "Stücke";
+SELECT chunk_table FROM vector_embed.attachments WHERE chunk_table IS NOT NULL;
 
 -- SQL_ASCII promises nothing of its bytes: UTF-8 is taken, anything else refused.
 \c regress_embed_ascii
@@ -44,6 +53,10 @@ SELECT embed(E'gr\xfcn');
 \echo :SQLSTATE
 SELECT embed(ARRAY['fine', E'gr\xfcn']);
 SELECT vector_dims(embed('hello'));
+-- Its characters are bytes.
+SELECT content, start_char, char_count, substr(text, start_char, char_count) = content AS same
+FROM (VALUES ('Grüße aus Köln. Die Straße führt über die Brücke. Später gehen wir zurück.')) AS texts (text),
+     vector_embed.chunk(text, max_tokens => 20);
 CREATE TABLE "grün" AS SELECT 1 AS id, 'Grüße' AS "größe";
 SELECT checksum = :'checksum_in_utf8' AS same FROM vector_embed.checksum('"grün"');
 UPDATE "grün" SET "größe" = E'gr\xfcn';
