@@ -76,8 +76,15 @@ fn collections_are_moved_by_one_statement() {
         "SELECT count(q.id) FROM (VALUES ('1'), ('2'), ('nothing')) v (id) JOIN q.notes q ON q.id = v.id";
     assert_eq!(count(&mut client, joined), 2);
     assert_eq!(client.query("SELECT id FROM q.notes LIMIT 3", &[]).unwrap().len(), 3);
-    let threads = fs::read_dir(format!("/proc/{}/task", backend(&mut client))).expect("the backend lives");
-    assert_eq!(threads.count(), 1, "a backend has one thread");
+    let pid = backend(&mut client);
+    let entries =
+        |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).expect("the backend lives").count();
+    assert_eq!(entries("task"), 1, "a backend has one thread");
+    let before = entries("fd");
+    for _ in 0..10 {
+        client.query("SELECT id FROM q.notes LIMIT 3", &[]).expect("the query runs");
+    }
+    assert_eq!(entries("fd"), before, "connections are closed");
 }
 
 #[test]
