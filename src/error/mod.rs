@@ -85,8 +85,8 @@ pub(crate) enum Error {
     ForeignOption { option: String, fault: OptionFault },
     #[error("server \"{0}\" is not one of vector_embed_sqlite")]
     NoSqlite(String),
-    #[error("schema \"{0}\" does not exist in the source")]
-    ForeignSchema(String),
+    #[error("schema \"{schema}\" does not exist in the source")]
+    ForeignSchema { schema: String, valid: &'static str },
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
     ForeignType { column: String, table: String, of: String },
     #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
@@ -148,10 +148,10 @@ impl Error {
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
-            Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
+            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
             Self::Trigger { .. }
@@ -242,7 +242,7 @@ impl Error {
             Self::SequenceEnds { .. } => {
                 Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
             }
-            Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
+            Self::ForeignSchema { valid, .. } => Some(format!("The only one is \"{valid}\".")),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {
                 Some("Declare it as text, and cast what is read.".to_owned())

@@ -20,6 +20,8 @@ pub(crate) enum OptionFault {
     NoSuperuser,
     /// Another one is given, too.
     Both { other: &'static str },
+    /// Another one has to be given, too.
+    Needs { other: &'static str },
     /// Its value, which is not told, is not one of these.
     Secret { valid: &'static str },
 }
@@ -60,6 +62,10 @@ impl OptionFault {
             Self::Both { other } => Told::new(
                 PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
                 format!("options \"{option}\" and \"{other}\" exclude each other"),
+            ),
+            Self::Needs { other } => Told::new(
+                PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
+                format!("option \"{option}\" is of no use without \"{other}\""),
             ),
             Self::Secret { valid } => Told::new(
                 PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
@@ -107,6 +113,15 @@ pub(super) fn tell(error: &SourceError) -> Told {
         SourceError::Server { detail, .. } => {
             Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message)
                 .detail(sentence(detail))
+        }
+        SourceError::Answer { detail, .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message).detail(sentence(detail))
+        }
+        SourceError::LongAnswer { .. } => Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message),
+        SourceError::PlainCredentials { .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message).hint(
+                "Use an address that begins with https://, or set option \"allow_plain_http\" of the server to \"true\".",
+            )
         }
         SourceError::Refused { status, detail, .. } => {
             let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)

@@ -9,6 +9,7 @@ use vector_embed_sources::OnError;
 use vector_embed_sources::http::{self, Address};
 use vector_embed_sources::sqlite::InvalidText;
 
+use super::server::{ALLOW_PLAIN_HTTP, CA_FILE, CONNECT_TIMEOUT, RETRIES, check_place};
 use super::sql_function;
 use crate::error::{Error, OptionFault, OrRaise};
 use crate::pg::nodes::items;
@@ -29,7 +30,7 @@ pub(super) const COLUMN_NAME: &str = "column_name";
 
 const SQLITE_SERVER: &[&str] = &[PATH, TIMEZONE, ON_ERROR, INVALID_TEXT];
 const SQLITE_TABLE: &[&str] = &[TABLE_NAME, TIMEZONE, ON_ERROR, INVALID_TEXT];
-/// Option of a Chroma server: where it is, if it is one that runs.
+/// Option of a Chroma or Qdrant server: where it is, if it is one that runs.
 pub(super) const URL: &str = "url";
 /// Option of a Chroma server: whose databases these are.
 pub(super) const TENANT: &str = "tenant";
@@ -44,10 +45,23 @@ pub(super) const TOKEN: &str = "token";
 pub(super) const USER: &str = "user";
 pub(super) const PASSWORD: &str = "password";
 
-const CHROMA_SERVER: &[&str] = &[PATH, URL, TENANT, DATABASE, ON_ERROR, INVALID_TEXT, TIMEOUT, TOKEN_HEADER];
+const CHROMA_SERVER: &[&str] = &[
+    PATH,
+    URL,
+    TENANT,
+    DATABASE,
+    ON_ERROR,
+    INVALID_TEXT,
+    CA_FILE,
+    CONNECT_TIMEOUT,
+    TIMEOUT,
+    RETRIES,
+    ALLOW_PLAIN_HTTP,
+    TOKEN_HEADER,
+];
 const CHROMA_TABLE: &[&str] = &[TABLE_NAME, DATABASE, ON_ERROR, INVALID_TEXT];
 const CHROMA_USER: &[&str] = &[TOKEN, USER, PASSWORD];
-const COLUMN: &[&str] = &[COLUMN_NAME];
+pub(super) const COLUMN: &[&str] = &[COLUMN_NAME];
 
 sql_function!(vector_embed_sqlite_validator, pg_finfo_vector_embed_sqlite_validator, validate_sqlite);
 
@@ -66,7 +80,10 @@ unsafe fn validate_chroma(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { validate(call, check_chroma) }
 }
 
-unsafe fn validate(
+/// # Safety
+///
+/// The call must be one of a validator.
+pub(super) unsafe fn validate(
     call: pg_sys::FunctionCallInfo,
     check: fn(&Options, pg_sys::Oid) -> Result<(), Error>,
 ) -> pg_sys::Datum {
@@ -110,21 +127,11 @@ fn check_chroma(options: &Options, catalog: pg_sys::Oid) -> Result<(), Error> {
     options.invalid_text()?;
     options.timeout()?;
     options.check_headers()?;
-    if catalog == pg_sys::ForeignServerRelationId {
-        match (options.get(PATH), options.url()?) {
-            (Some(_), Some(_)) => return Err(fault(URL, OptionFault::Both { other: PATH })),
-            (_, None) => check_path(options, "It is the absolute path of a directory on the server.")?,
-            // SAFETY: looks the current user up.
-            (None, Some(_)) if !unsafe { pg_sys::superuser() } => {
-                return Err(fault(URL, OptionFault::NoSuperuser));
-            }
-            (None, Some(_)) => {}
-        }
-    }
-    Ok(())
+    if catalog == pg_sys::ForeignServerRelationId { check_place(options) } else { Ok(()) }
 }
 
-fn check_path(options: &Options, valid: &'static str) -> Result<(), Error> {
+/// Whether there is a path, and whoever sets it may.
+pub(super) fn check_path(options: &Options, valid: &'static str) -> Result<(), Error> {
     let path = options.get(PATH).ok_or_else(|| fault(PATH, OptionFault::Missing))?;
     if !path.starts_with('/') {
         return Err(value(PATH, path, valid));
@@ -266,6 +273,6 @@ impl Options {
     }
 }
 
-fn value(option: &str, value: &str, valid: &'static str) -> Error {
+pub(super) fn value(option: &str, value: &str, valid: &'static str) -> Error {
     fault(option, OptionFault::Value { value: value.to_owned(), valid })
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use pgrx::pg_sys;
 use vector_embed_sources::chroma::{Directory, Server};
-use vector_embed_sources::http;
 use vector_embed_sources::sqlite::Sqlite;
 use vector_embed_sources::{OnError, Source};
 
 use super::host::host;
 use super::options::{DATABASE, Options, PATH, TABLE_NAME, TENANT, TOKEN_HEADER, fault};
+use super::qdrant;
+use super::server::http_options;
 use crate::error::{Error, OptionFault};
 use crate::pg::text::from_server;
 
@@ -19,6 +20,7 @@ use crate::pg::text::from_server;
 pub(super) enum Store {
     Sqlite,
     Chroma,
+    Qdrant,
 }
 
 impl Store {
@@ -33,6 +35,7 @@ impl Store {
         match name.to_bytes() {
             b"sqlite_handler" => Ok(Self::Sqlite),
             b"chroma_handler" => Ok(Self::Chroma),
+            b"qdrant_handler" => Ok(Self::Qdrant),
             _ => Err(Error::Internal("the foreign data wrapper is not one of vector_embed")),
         }
     }
@@ -42,6 +45,7 @@ impl Store {
         match self {
             Self::Sqlite => c"SQLite Query",
             Self::Chroma => c"Chroma Query",
+            Self::Qdrant => c"Qdrant Query",
         }
     }
 }
@@ -68,6 +72,7 @@ unsafe fn open(server: pg_sys::Oid, more: Options, user: pg_sys::Oid) -> Result<
     let source: Box<dyn Source> = match store {
         Store::Sqlite => Box::new(sqlite_by(&options)?),
         Store::Chroma => chroma_by(&options, &mapped)?,
+        Store::Qdrant => Box::new(qdrant::open(&options, &mapped, host(options.zone()?))?),
     };
     Ok(Opened { store, source, on_error: options.on_error()? })
 }
@@ -83,11 +88,11 @@ fn chroma_by(options: &Options, mapped: &Options) -> Result<Box<dyn Source>, Err
     let database = options.get(DATABASE).unwrap_or("default_database").to_owned();
     let (invalid_text, on_damage) = (options.invalid_text()?, options.on_damage());
     let host = host(options.zone()?);
-    Ok(match options.url()? {
+    Ok(match http_options(options)? {
         None => Box::new(Directory { path: path(options)?, tenant, database, invalid_text, on_damage, host }),
-        Some(address) => {
-            let credentials = mapped.credentials(options.get(TOKEN_HEADER));
-            let options = http::Options { address, credentials, timeout: options.timeout()? };
+        Some(mut http) => {
+            http.credentials = mapped.credentials(options.get(TOKEN_HEADER));
+            let options = http;
             Box::new(Server { options, tenant, database, invalid_text, on_damage, host })
         }
     })
@@ -108,7 +113,7 @@ pub(super) unsafe fn sqlite(server: pg_sys::Oid) -> Result<Sqlite, Error> {
         let server = pg_sys::GetForeignServer(server);
         match Store::of((*server).fdwid)? {
             Store::Sqlite => sqlite_by(&Options::from_list((*server).options)),
-            Store::Chroma => Err(Error::NoSqlite(from_server(CStr::from_ptr((*server).servername)))),
+            _ => Err(Error::NoSqlite(from_server(CStr::from_ptr((*server).servername)))),
         }
     }
 }
@@ -145,7 +150,11 @@ pub(super) unsafe fn of_schema(server: pg_sys::Oid, schema: &str) -> Result<Open
     let more = match store {
         // The one schema that it has.
         Store::Sqlite if schema == "main" => Options::default(),
-        Store::Sqlite => return Err(Error::ForeignSchema(schema.to_owned())),
+        Store::Qdrant if schema == qdrant::SCHEMA => Options::default(),
+        Store::Sqlite => return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: "main" }),
+        Store::Qdrant => {
+            return Err(Error::ForeignSchema { schema: schema.to_owned(), valid: qdrant::SCHEMA });
+        }
         Store::Chroma => Options::of(DATABASE, schema),
     };
     // SAFETY: the caller's promise.

@@ -35,9 +35,7 @@ pub(crate) fn wait_without_interrupts(socket: Option<(BorrowedFd<'_>, Interest)>
     let (events, socket) = match socket {
         None => (0, pg_sys::PGINVALID_SOCKET),
         Some((socket, Interest::Readable)) => (pg_sys::WL_SOCKET_READABLE, socket.as_raw_fd()),
-        Some((socket, Interest::Both)) => {
-            (pg_sys::WL_SOCKET_READABLE | pg_sys::WL_SOCKET_WRITEABLE, socket.as_raw_fd())
-        }
+        Some((socket, Interest::Writable)) => (pg_sys::WL_SOCKET_WRITEABLE, socket.as_raw_fd()),
     };
     let milliseconds = time.as_millis().clamp(1, i32::MAX as u128);
     wait_events(events | pg_sys::WL_TIMEOUT, socket, milliseconds as i64);

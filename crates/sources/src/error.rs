@@ -129,6 +129,28 @@ pub enum Error {
         /// What is wrong, as a sentence.
         detail: String,
     },
+    /// A server's answer is not what was asked for.
+    #[error("the answer of the server at {address} makes no sense")]
+    Answer {
+        /// Where it is.
+        address: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
+    /// A server's answer is beyond what is read.
+    #[error("the answer of the server at {address} exceeds {limit} bytes")]
+    LongAnswer {
+        /// Where it is.
+        address: String,
+        /// Most bytes that are read.
+        limit: u64,
+    },
+    /// What authenticates would be readable on its way.
+    #[error("what authenticates would be sent to {address} in plain text")]
+    PlainCredentials {
+        /// Where it is.
+        address: String,
+    },
     /// A server refused a request.
     #[error("the server at {address} refused a request")]
     Refused {

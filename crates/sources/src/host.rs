@@ -31,8 +31,8 @@ pub struct Host {
 pub enum Interest {
     /// Readable.
     Readable,
-    /// Readable or writable.
-    Both,
+    /// Also: that it is connected.
+    Writable,
 }
 
 /// A time zone.

@@ -9,6 +9,7 @@ mod error;
 mod host;
 pub mod http;
 mod losses;
+pub mod qdrant;
 mod scan;
 pub mod sqlite;
 mod table;

@@ -15,6 +15,7 @@ pub mod markers;
 pub mod notes;
 pub mod permits;
 pub mod process;
+pub mod qdrant;
 pub mod repository;
 pub mod run;
 pub mod sql;

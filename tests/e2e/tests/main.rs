@@ -19,6 +19,7 @@ mod models;
 mod moving;
 mod planning;
 mod poison;
+mod qdrant;
 mod replication;
 mod restore;
 mod rules;

@@ -61,8 +61,8 @@ impl Collection {
 }
 
 impl Server {
-    fn client(&self) -> Client {
-        Client::new(self.options.clone(), self.host.clone())
+    fn client(&self) -> Result<Client, Error> {
+        Client::new(self.options.clone(), &self.host)
     }
 
     fn base(&self) -> String {
@@ -73,7 +73,7 @@ impl Server {
         format!("database \"{}\" of tenant \"{}\"", self.database, self.tenant)
     }
 
-    fn collections(&self, client: &mut Client) -> Result<Vec<Collection>, Error> {
+    fn collections(&self, client: &Client) -> Result<Vec<Collection>, Error> {
         let base = self.base();
         let mut all: Vec<Collection> = Vec::new();
         loop {
@@ -95,21 +95,21 @@ impl Server {
         Ok(all)
     }
 
-    fn collection(&self, client: &mut Client, table: &str) -> Result<Collection, Error> {
+    fn collection(&self, client: &Client, table: &str) -> Result<Collection, Error> {
         let mut all = self.collections(client)?;
         let found = position(all.iter().map(|collection| (&*collection.name, &*collection.id)), table);
         let missing = || Error::NoTable { table: table.to_owned(), place: self.place() };
         found.map(|position| all.swap_remove(position)).ok_or_else(missing)
     }
 
-    fn count(&self, client: &mut Client, collection: &Collection) -> Result<u64, Error> {
+    fn count(&self, client: &Client, collection: &Collection) -> Result<u64, Error> {
         client.get(&format!("{}/collections/{}/count", self.base(), segment(&collection.id)))
     }
 }
 
 impl Source for Server {
     fn tables(&self, wants: &dyn Fn(&str) -> bool) -> Result<Vec<Table>, Error> {
-        let mut client = self.client();
+        let client = self.client()?;
         // An empty list does not tell whether there is such a database.
         let known: Result<Json, Error> = client.get(&self.base());
         if let Err(Error::Refused { status: 404, .. }) = known {
@@ -117,7 +117,7 @@ impl Source for Server {
             return Err(Error::NoSchema { schema: self.database.clone(), place });
         }
         known?;
-        let collections = self.collections(&mut client)?;
+        let collections = self.collections(&client)?;
         let tables = collections
             .iter()
             .map(|found| collection_table(&found.name, &found.id, found.dimension, &self.database));
@@ -128,14 +128,14 @@ impl Source for Server {
     }
 
     fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error> {
-        let mut client = self.client();
+        let client = self.client()?;
         let accepted = filters.iter().map(|filter| accepted(scan, filter)).collect();
         if scan.table == CATALOG {
-            let rows = self.collections(&mut client)?.len() as f64;
+            let rows = self.collections(&client)?.len() as f64;
             return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });
         }
-        let collection = self.collection(&mut client, &scan.table)?;
-        let rows = self.count(&mut client, &collection)?;
+        let collection = self.collection(&client, &scan.table)?;
+        let rows = self.count(&client, &collection)?;
         Ok(Plan { accepted, estimate: estimate(scan, rows, collection.dimension) })
     }
 
@@ -144,11 +144,11 @@ impl Source for Server {
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
-        let mut client = self.client();
+        let client = self.client()?;
         if scan.table == CATALOG {
             let mut listed = Vec::new();
-            for collection in self.collections(&mut client)? {
-                let rows = self.count(&mut client, &collection)?;
+            for collection in self.collections(&client)? {
+                let rows = self.count(&client, &collection)?;
                 let distance = collection.distance();
                 // What PostgreSQL cannot have of a collection's own metadata is left out.
                 let metadata = collection.metadata.filter(|metadata| metadata.is_object());
@@ -164,7 +164,7 @@ impl Source for Server {
             }
             return Ok(Box::new(CatalogRows::new(listed, scan, &self.place())?));
         }
-        let collection = self.collection(&mut client, &scan.table)?;
+        let collection = self.collection(&client, &scan.table)?;
         let fields = scan.columns.iter().map(|(name, of)| field(&scan.table, &self.place(), name, *of));
         let fields: Vec<Field> = fields.collect::<Result<_, _>>()?;
         let path = format!("{}/collections/{}/get", self.base(), segment(&collection.id));

@@ -11,7 +11,8 @@ pub struct Address(Url);
 impl Address {
     /// Reads an address; says as a sentence what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let url = Url::parse(text).map_err(|_| "It is an address such as http://host:8000.")?;
+        const EXAMPLE: &str = "It is an address such as http://host:8000.";
+        let url = Url::parse(text).map_err(|_| EXAMPLE)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("Its scheme is http or https.");
         }
@@ -19,7 +20,7 @@ impl Address {
             return Err("What authenticates goes to a user mapping.");
         }
         if url.query().is_some() || url.fragment().is_some() || url.host().is_none() {
-            return Err("It is an address such as http://host:8000.");
+            return Err(EXAMPLE);
         }
         Ok(Self(url))
     }
@@ -28,28 +29,15 @@ impl Address {
         self.0.scheme() == "https"
     }
 
-    /// The name or address of the machine, without the brackets of IPv6.
-    pub(super) fn host(&self) -> String {
+    /// Whether its host can only be this machine. `localhost` counts: the client takes only loopback addresses for it
+    /// where that matters.
+    pub(super) fn is_loopback(&self) -> bool {
         match self.0.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(other) => other.to_string(),
-            None => String::new(),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            None => false,
         }
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.0.port_or_known_default().unwrap_or(80)
-    }
-
-    /// As header `Host` has it.
-    pub(super) fn authority(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-
-    /// What every path begins with.
-    pub(super) fn base(&self) -> &str {
-        self.0.path().trim_end_matches('/')
     }
 }
 
@@ -70,4 +58,45 @@ pub(crate) fn segment(text: &str) -> String {
         }
         path
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_no_credentials() {
+        for text in [
+            "",
+            "db",
+            "ftp://host",
+            "file:///etc/passwd",
+            "http://",
+            "http://me:secret@host",
+            "http://me@host",
+            "http://host/?key=secret",
+            "http://host/#a",
+            "unix:/tmp/socket",
+        ] {
+            assert!(!Address::parse(text).unwrap_err().contains("secret"), "{text}");
+        }
+        assert_eq!(Address::parse("https://host:6333/base/").unwrap().to_string(), "https://host:6333/base");
+    }
+
+    #[test]
+    fn a_segment_stays_one() {
+        assert_eq!(segment("a/../b?c#d é"), "a%2F%2E%2E%2Fb%3Fc%23d%20%C3%A9");
+    }
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        let is = |text: &str| Address::parse(text).unwrap().is_loopback();
+        for text in ["http://127.0.0.1:1", "http://[::1]", "http://LOCALHOST:3", "http://[::ffff:127.0.0.1]"]
+        {
+            assert!(is(text), "{text}");
+        }
+        for text in ["http://10.0.0.1", "http://localhost.example.com", "http://[::]", "http://0.0.0.0"] {
+            assert!(!is(text), "{text}");
+        }
+    }
 }
