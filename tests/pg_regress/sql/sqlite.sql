@@ -114,6 +114,8 @@ SELECT number FROM legacy.other;
 \echo :SQLSTATE
 SELECT title FROM legacy.other;
 SELECT metadata -> 'tags', created_at, aired, price FROM legacy.other;
+CREATE FOREIGN TABLE legacy.cut (id integer, code varchar(3)) SERVER old OPTIONS (table_name 'codes');
+SELECT id FROM legacy.cut WHERE code = 'abc'; -- as it is read, not as it is there
 CREATE FOREIGN TABLE legacy.wrong (id inet, nothing text) SERVER old OPTIONS (table_name 'shows');
 SELECT id FROM legacy.wrong;
 \echo :SQLSTATE
