@@ -30,6 +30,8 @@ pub(super) struct Scratch {
 const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
 /// PostgreSQL's numeric has no more digits before its point.
 const MAX_NUMERIC_DIGITS: usize = 131_072;
+/// More make a text of more than a gigabyte.
+const MAX_HEX_BYTES: usize = 1 << 29;
 
 /// A value as the target has it.
 pub(super) fn convert<'a>(
@@ -233,9 +235,11 @@ fn text<'a>(value: ValueRef<'a>, target: Target, scratch: &'a mut String) -> Res
             match target.invalid_text {
                 InvalidText::Error => return Err(problem),
                 InvalidText::Strip => strip(bytes, scratch),
+                InvalidText::Hex if bytes.len() > MAX_HEX_BYTES => return Err(Problem::Range),
                 InvalidText::Hex => {
                     scratch.push_str("\\x");
-                    bytes.iter().for_each(|byte| put(scratch, format_args!("{byte:02x}")));
+                    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+                    scratch.extend(halves.map(|half| char::from(b"0123456789abcdef"[usize::from(half)])));
                 }
             }
         }
