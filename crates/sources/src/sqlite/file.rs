@@ -106,6 +106,10 @@ fn begin(address: &str, flags: OpenFlags, host: &Host) -> rusqlite::Result<Conne
     let mut connection = Connection::open_with_flags(address, flags)?;
     connection.busy_timeout(Duration::ZERO)?;
     distrust(&mut connection)?;
+    if host.temporary_bytes.is_some() {
+        // What views sort goes to files that nobody would count; memory has its limit.
+        connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+    }
     let interrupted = host.interrupted;
     connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(interrupted))?;
     let patience = Instant::now() + BUSY_PATIENCE;
