@@ -10,8 +10,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e check-clients \
-        check-pg check-cassert lint installcheck bench golden clean
+.PHONY: help setup build install demo check check-lint check-unit check-install check-sql check-e2e check-examples \
+        check-clients check-pg check-cassert lint installcheck bench golden clean
 
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ check:	## everything that must pass, with PostgreSQL 15; CI also runs check-pg P
 	@scripts/check
 
 # One phase of check, with the preparations it needs.
-check-lint check-unit check-install check-sql check-e2e check-clients:
+check-lint check-unit check-install check-sql check-e2e check-examples check-clients:
 	@scripts/check $(@:check-%=%)
 
 check-pg:	## the SQL and end-to-end tests with PG=17 or PG=18, on Debian's packages of it (root)

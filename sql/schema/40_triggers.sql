@@ -37,21 +37,28 @@ COMMENT ON FUNCTION vector_embed.recorded_model_hash(text) IS
 -- A trigger's arguments are stored one after the other, each ended by a NUL byte. Those cloned to partitions are left
 -- out: tgparentid names the trigger they were cloned from.
 CREATE VIEW vector_embed.attachments AS
-    SELECT f.relation, f.arguments[1] AS embedding, f.arguments[3:] AS columns, f.arguments[2] AS model, f.timing,
-           f.enabled, f.triggers, nullif(f.hash, '') AS recorded_hash, m.hash AS model_hash,
-           nullif(f.hash, '') <> m.hash AS drifted,
+    SELECT f.relation,
+           CASE WHEN f.keeps_chunks THEN f.arguments[5]::json #>> '{columns,embedding}'
+                ELSE f.arguments[1] END AS embedding,
+           CASE WHEN f.keeps_chunks THEN f.arguments[1:1] ELSE f.arguments[3:] END AS columns,
+           f.arguments[2] AS model, f.timing, f.enabled, f.triggers, nullif(f.hash, '') AS recorded_hash,
+           m.hash AS model_hash, nullif(f.hash, '') <> m.hash AS drifted,
            CASE WHEN f.hash = '' THEN 'the comment of a trigger was edited'
                 WHEN NOT f.enabled THEN 'a trigger is disabled'
                 WHEN f.timing = 'statement' AND NOT f.complete THEN 'a trigger is missing'
                 WHEN f.timing = 'statement' AND f.has_parent THEN 'statements that name a parent table do not fire it'
                 WHEN m.name IS NULL THEN 'the model is not installed'
                 WHEN m.problem IS NOT NULL THEN 'the model cannot be used'
-                WHEN f.hash <> m.hash THEN 'the model is another one' END AS problem
+                WHEN f.hash <> m.hash THEN 'the model is another one' END AS problem,
+           CASE WHEN f.keeps_chunks THEN pg_catalog.format('%I.%I', f.arguments[3], f.arguments[4]) END AS chunk_table
     FROM (
         SELECT t.tgrelid::pg_catalog.regclass AS relation, a.arguments,
                CASE p.proname WHEN 'embed_row' THEN 'row' ELSE 'statement' END AS timing,
                bool_and(t.tgenabled IN ('O', 'A')) AS enabled, array_agg(t.tgname ORDER BY t.tgname) AS triggers,
-               bool_or(t.tgtype & 4 <> 0) AND bool_or(t.tgtype & 16 <> 0) AS complete,
+               bool_or(t.tgtype & 4 <> 0) AND bool_or(t.tgtype & 16 <> 0)
+               AND (p.proname <> 'embed_chunks' OR bool_or(t.tgtype & 8 <> 0) AND bool_or(t.tgtype & 32 <> 0))
+                   AS complete,
+               p.proname = 'embed_chunks' AS keeps_chunks,
                c.relispartition OR EXISTS (
                    SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS has_parent,
                min(vector_embed.recorded_model_hash(pg_catalog.obj_description(t.oid, 'pg_trigger'))) AS hash
@@ -65,13 +72,14 @@ CREATE VIEW vector_embed.attachments AS
             FROM pg_catalog.regexp_matches(pg_catalog.encode(t.tgargs, 'hex'), '((?:(?!00)[0-9a-f]{2})*)00', 'g')
                  WITH ORDINALITY AS parts (part, place)) a
         WHERE p.pronamespace = 'vector_embed'::pg_catalog.regnamespace
-          AND p.proname IN ('embed_row', 'embed_statement')
+          AND p.proname IN ('embed_row', 'embed_statement', 'embed_chunks')
           AND c.relkind IN ('r', 'p', 'f') AND t.tgparentid = 0 AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
         GROUP BY t.tgrelid, c.oid, c.relispartition, a.arguments, p.proname) f
     LEFT JOIN vector_embed.models m ON m.name = f.arguments[2];
 COMMENT ON VIEW vector_embed.attachments IS
-    'vector columns that triggers keep, of tables whose owner''s role the user has; starts the engine if it does not run';
+    'vector columns that triggers keep, also those of chunk tables, of tables whose owner''s role the user has; starts the engine if it does not run';
 COMMENT ON COLUMN vector_embed.attachments.relation IS 'table';
+COMMENT ON COLUMN vector_embed.attachments.chunk_table IS 'table that has the column''s chunks and their vectors; NULL where the table itself has the vectors';
 COMMENT ON COLUMN vector_embed.attachments.embedding IS 'vector column';
 COMMENT ON COLUMN vector_embed.attachments.columns IS 'columns whose text is embedded';
 COMMENT ON COLUMN vector_embed.attachments.model IS 'name of the model';

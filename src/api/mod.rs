@@ -1,7 +1,8 @@
 //! What SQL sees, one file a topic. The SQL declarations are in `sql/schema`.
 
+mod chunk;
 mod embed;
+mod moving;
 mod status;
 mod trigger;
 mod vectors;
-mod verify;

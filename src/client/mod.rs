@@ -1,6 +1,6 @@
 //! The client of the embedding engine: one kept connection for each backend.
 //!
-//! A call sends its texts in chunks, waits on the process's latch, and survives crashes of the engine: requests that
+//! A call sends its texts in parts, waits on the process's latch, and survives crashes of the engine: requests that
 //! were under way are sent again, marked so that the engine computes them apart from everybody else's. Only a text
 //! that ends the engine then is an error.
 
@@ -9,7 +9,9 @@ mod request;
 
 use std::cell::{Cell, RefCell};
 
-use vector_embed_protocol::{Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request};
+use vector_embed_protocol::{
+    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request,
+};
 
 use crate::error::{Error, Place};
 use connection::{Connection, Start};
@@ -121,6 +123,18 @@ pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
     })
     .map_err(Error::without_place)?;
     Ok(count)
+}
+
+/// Cuts `texts` into chunks that the model takes; gives those of each text, which are in order and within it.
+pub(crate) fn chunk(
+    model: &str,
+    rule: ChunkRule,
+    texts: &[impl AsRef<str>],
+) -> Result<Vec<Vec<Chunk>>, Error> {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let mut exchange = Exchange::new(Ask::Chunk { model: model.to_owned(), rule }, texts)?;
+    run(&mut exchange, None, &mut |_, _| {})?;
+    exchange.into_chunks()
 }
 
 /// The installed models.

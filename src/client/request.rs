@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use vector_embed_protocol::{
-    Effort, EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts, append_embed,
-    append_token_count, is_model_hash,
+    Chunk, ChunkRule, Effort, EmbedRequest, FailureCode, MAX_TEXT_BYTES, Overlong, Purpose, Reply, Texts,
+    append_chunk, append_embed, append_token_count, is_model_hash,
 };
 
 use super::EmbedOptions;
@@ -12,9 +12,9 @@ use super::connection::{Connection, Lost};
 use crate::error::{Error, Place};
 
 /// Texts in one request. The engine sorts a request by length; more would not fill its batches better.
-const CHUNK_TEXTS: usize = 1024;
+const PART_TEXTS: usize = 1024;
 /// Bytes in one request, a single longer text apart.
-const CHUNK_BYTES: usize = 1 << 20;
+const PART_BYTES: usize = 1 << 20;
 /// Requests under way at once: the next is queued in the engine while one is computed.
 const WINDOW: usize = 2;
 
@@ -30,6 +30,11 @@ pub(super) enum Ask {
     },
     TokenCount {
         model: String,
+    },
+    /// Where to cut them: the answer is not given to a sink, but kept until all is there.
+    Chunk {
+        model: String,
+        rule: ChunkRule,
     },
 }
 
@@ -62,12 +67,14 @@ pub(super) enum Interrupted {
 pub(super) struct Exchange<T> {
     ask: Ask,
     texts: Vec<T>,
-    chunks: Vec<Chunk>,
+    parts: Vec<Part>,
     effort: Effort,
+    /// The chunks of each text, where these are asked for.
+    chunks: Vec<Vec<Chunk>>,
 }
 
 #[derive(Debug)]
-struct Chunk {
+struct Part {
     texts: Range<usize>,
     state: State,
     /// Whether it was under way when an engine died.
@@ -92,8 +99,27 @@ impl<T: AsRef<str>> Exchange<T> {
         {
             return Err(Error::ModelHash(hash.clone()));
         }
-        let chunks = chunks(&texts);
-        Ok(Self { ask, texts, chunks, effort: Effort::default() })
+        let parts = parts(&texts);
+        let chunks = match ask {
+            Ask::Chunk { .. } => vec![Vec::new(); texts.len()],
+            _ => Vec::new(),
+        };
+        Ok(Self { ask, texts, parts, effort: Effort::default(), chunks })
+    }
+
+    /// The chunks of each text; makes sure that they are chunks of it.
+    pub(super) fn into_chunks(self) -> Result<Vec<Vec<Chunk>>, Error> {
+        for (text, chunks) in self.texts.iter().zip(&self.chunks) {
+            let mut least = 0;
+            for chunk in chunks {
+                let start = chunk.start as usize;
+                if start < least || text.as_ref().get(start..start + chunk.bytes as usize).is_none() {
+                    return Err(Error::Protocol("a chunk that is none of the text".to_owned()));
+                }
+                least = start;
+            }
+        }
+        Ok(self.chunks)
     }
 
     /// What the answers took.
@@ -103,9 +129,13 @@ impl<T: AsRef<str>> Exchange<T> {
 
     /// Has what was under way sent again; with `isolated`, to be computed apart from other callers' texts.
     pub(super) fn send_again(&mut self, isolated: bool) {
-        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.state == State::Sent) {
-            chunk.state = State::Unsent;
-            chunk.isolated |= isolated;
+        for part in self.parts.iter_mut().filter(|part| part.state == State::Sent) {
+            part.state = State::Unsent;
+            part.isolated |= isolated;
+            // A part's texts are cut again from the first.
+            if let Some(chunks) = self.chunks.get_mut(part.texts.clone()) {
+                chunks.iter_mut().for_each(Vec::clear);
+            }
         }
     }
 
@@ -118,7 +148,7 @@ impl<T: AsRef<str>> Exchange<T> {
         let mut computing = None;
         loop {
             self.send_more(connection);
-            if self.chunks.iter().all(|chunk| chunk.state == State::Answered) {
+            if self.parts.iter().all(|part| part.state == State::Answered) {
                 return Ok(());
             }
             let reply = connection.receive().map_err(|lost| match lost {
@@ -127,7 +157,7 @@ impl<T: AsRef<str>> Exchange<T> {
             })?;
             match reply {
                 Reply::Started { id, position } => {
-                    computing = Some(self.chunk(id)?.texts.start + position as usize);
+                    computing = Some(self.part(id)?.texts.start + position as usize);
                 }
                 Reply::Finished { .. } => computing = None,
                 Reply::Vectors(vectors) => {
@@ -140,13 +170,22 @@ impl<T: AsRef<str>> Exchange<T> {
                     let counts: Vec<[u8; 4]> = counts.iter().map(|count| count.to_le_bytes()).collect();
                     self.answer(id, counts.iter().map(<[u8; 4]>::as_slice), sink)?;
                 }
+                Reply::Chunks { id, position, complete, chunks } => {
+                    let texts = self.part(id)?.texts.clone();
+                    let text = texts.start + position as usize;
+                    let of_text = self.chunks.get_mut(text).filter(|_| texts.contains(&text));
+                    of_text.ok_or_else(|| unexpected("chunks of no text"))?.extend(chunks);
+                    if complete && text + 1 == texts.end {
+                        self.parts[id as usize].state = State::Answered;
+                    }
+                }
                 Reply::Failure(failure) if failure.code == FailureCode::Retiring => {
                     return Err(Interrupted::HandedOver);
                 }
                 Reply::Failure(failure) => {
-                    let place = match (failure.position, self.chunk(failure.id)) {
-                        (Some(position), Ok(chunk)) => {
-                            Some(Place::Element(chunk.texts.start + position as usize))
+                    let place = match (failure.position, self.part(failure.id)) {
+                        (Some(position), Ok(part)) => {
+                            Some(Place::Element(part.texts.start + position as usize))
                         }
                         _ => None,
                     };
@@ -165,15 +204,15 @@ impl<T: AsRef<str>> Exchange<T> {
 
     /// Puts as many requests on their way as may be.
     pub(super) fn send_more(&mut self, connection: &mut Connection) {
-        let mut under_way = self.chunks.iter().filter(|chunk| chunk.state == State::Sent).count();
-        for (id, chunk) in self.chunks.iter_mut().enumerate() {
+        let mut under_way = self.parts.iter().filter(|part| part.state == State::Sent).count();
+        for (id, part) in self.parts.iter_mut().enumerate() {
             if under_way == WINDOW {
                 return;
             }
-            if chunk.state == State::Unsent {
-                let texts = &self.texts[chunk.texts.clone()];
-                connection.queue(|out| append(out, id as u32, &self.ask, chunk.isolated, texts));
-                chunk.state = State::Sent;
+            if part.state == State::Unsent {
+                let texts = &self.texts[part.texts.clone()];
+                connection.queue(|out| append(out, id as u32, &self.ask, part.isolated, texts));
+                part.state = State::Sent;
                 under_way += 1;
             }
         }
@@ -185,19 +224,19 @@ impl<T: AsRef<str>> Exchange<T> {
         values: impl ExactSizeIterator<Item = &'b [u8]>,
         sink: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Interrupted> {
-        let texts = self.chunk(id)?.texts.clone();
+        let texts = self.part(id)?.texts.clone();
         if values.len() != texts.len() {
             return Err(unexpected("another number of answers than of texts"));
         }
         texts.zip(values).for_each(|(position, value)| sink(position, value));
-        self.chunks[id as usize].state = State::Answered;
+        self.parts[id as usize].state = State::Answered;
         Ok(())
     }
 
-    fn chunk(&self, id: u32) -> Result<&Chunk, Interrupted> {
-        self.chunks
+    fn part(&self, id: u32) -> Result<&Part, Interrupted> {
+        self.parts
             .get(id as usize)
-            .filter(|chunk| chunk.state == State::Sent)
+            .filter(|part| part.state == State::Sent)
             .ok_or_else(|| unexpected("an answer to no question"))
     }
 }
@@ -209,6 +248,7 @@ fn unexpected(what: &str) -> Interrupted {
 fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl AsRef<str>]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
+        Ask::Chunk { model, rule } => append_chunk(out, id, model, *rule, texts),
         Ask::Embed { model, purpose, overlong, max_tokens, expected_hash } => {
             let request = EmbedRequest {
                 id,
@@ -226,20 +266,20 @@ fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl A
 }
 
 /// Cuts the texts into runs that each make one request.
-fn chunks(texts: &[impl AsRef<str>]) -> Vec<Chunk> {
-    let mut chunks: Vec<Chunk> = Vec::new();
+fn parts(texts: &[impl AsRef<str>]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
     let mut bytes = 0;
     for (position, text) in texts.iter().enumerate() {
-        match chunks.last_mut() {
-            Some(chunk) if chunk.texts.len() < CHUNK_TEXTS && bytes + text.as_ref().len() <= CHUNK_BYTES => {
-                chunk.texts.end = position + 1;
+        match parts.last_mut() {
+            Some(part) if part.texts.len() < PART_TEXTS && bytes + text.as_ref().len() <= PART_BYTES => {
+                part.texts.end = position + 1;
                 bytes += text.as_ref().len();
             }
             _ => {
-                chunks.push(Chunk { texts: position..position + 1, state: State::Unsent, isolated: false });
+                parts.push(Part { texts: position..position + 1, state: State::Unsent, isolated: false });
                 bytes = text.as_ref().len();
             }
         }
     }
-    chunks
+    parts
 }

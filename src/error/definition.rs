@@ -27,8 +27,16 @@ pub(crate) enum ColumnFault {
     FilledBy { trigger: String },
     /// It is attached, and its vectors are those of another model.
     OtherModel { attached: String },
+    /// It is to have a document's key, and its type has no equality.
+    NoEquality,
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
+    /// A relation that this one is compared with has it.
+    OnlyIn { source: String },
+    /// Values of the other relation's column of that name cannot be cast to its type.
+    NoCast { of: String, from: String },
+    /// Its type has no order, by which rows are found.
+    NoKey { of: String },
 }
 
 /// Why a table cannot have what an embedding needs.
@@ -50,6 +58,32 @@ pub(crate) enum TableFault {
     Rules,
     /// It is a partition or inherits from another table.
     HasParent,
+    /// It is no table that can have chunks.
+    ChunkKind,
+    /// It would have its own chunks.
+    OwnChunks,
+    /// It has chunks of a table of somebody else.
+    OtherOwner { documents: String },
+    /// Other columns are named for its key than it has.
+    KeyColumns { key: usize, named: usize },
+    /// A unique index allows a document one chunk only.
+    OneChunk { index: String },
+    /// It has columns that must not be NULL and are not filled.
+    Unfilled { columns: Vec<String> },
+    /// Its chunks are kept in that table, in another way.
+    OtherChunks { chunks: String },
+    /// A trigger of its own has left chunks as they were.
+    ChunksLeft { rows: u64 },
+    /// It has rules.
+    ChunkRules,
+    /// It is an index or the like.
+    NoRows,
+    /// It has no primary key to tell rows by.
+    NoKey,
+    /// It is a partition, whose sequences are those of the whole.
+    Partition,
+    /// Row security hides some of its rows.
+    RowSecurity,
 }
 
 /// Why a trigger cannot do its work.
@@ -61,6 +95,10 @@ pub(crate) enum TriggerFault {
     TransitionTables { referencing: &'static str },
     /// It has too few arguments.
     Arguments,
+    /// Its arguments are not those that `attach_chunks` writes.
+    ChunkArguments,
+    /// There is no such chunk table.
+    NoChunkTable { table: String },
 }
 
 /// What SQL users see of a fault.
@@ -150,6 +188,10 @@ impl ColumnFault {
                 format!("{name} is already filled by trigger \"{trigger}\""),
             )
             .hint("Drop the trigger first."),
+            Self::NoEquality => Told::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("{name} is of a type without equality, which cannot be a key"),
+            ),
             Self::OtherModel { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to another model"),
@@ -164,6 +206,21 @@ impl ColumnFault {
             )
             .detail(format!("Its vectors are those of {attached}."))
             .hint("Detach it, attach it anew, and embed all rows anew."),
+            Self::OnlyIn { source } => {
+                Told::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("{name} does not exist"))
+                    .detail(format!("Relation \"{source}\" has it."))
+                    .hint("Name the columns to compare by the argument \"columns\".")
+            }
+            Self::NoCast { of, from } => Told::new(
+                PgSqlErrorCode::ERRCODE_CANNOT_COERCE,
+                format!("{name} is of type {of}, to which type {from} of the source cannot be cast"),
+            )
+            .hint("Compare with a view that casts it, or leave it out by the argument \"columns\"."),
+            Self::NoKey { of } => Told::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("{name} is of type {of}, whose values cannot be sorted"),
+            )
+            .hint("Name other columns as key."),
         }
     }
 }
@@ -208,6 +265,72 @@ impl TableFault {
                 format!("primary key of relation \"{table}\" is not a B-tree"),
             )
             .hint("Use embed_row, or timing \"row\"."),
+            Self::ChunkKind => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is not an ordinary table, which chunks need"),
+            ),
+            Self::OwnChunks => Told::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("relation \"{table}\" cannot have its own chunks"),
+            ),
+            Self::OtherOwner { documents } => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("relations \"{documents}\" and \"{table}\" have different owners"),
+            )
+            .detail("Who writes documents runs the triggers of both tables.")
+            .hint("Give both tables one owner."),
+            Self::KeyColumns { key, named } => Told::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{named} columns are named for the primary key of relation \"{table}\""),
+            )
+            .detail(format!("The key has {key}.")),
+            Self::OneChunk { index } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("unique index \"{index}\" allows a document one chunk in relation \"{table}\""),
+            )
+            .hint("Replace it by one that has the column of the chunk's index, too."),
+            Self::Unfilled { columns } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("columns of relation \"{table}\" are NOT NULL and not filled: {}", columns.join(", ")),
+            )
+            .hint("Name columns of the documents to fill them from, give them defaults, or drop NOT NULL."),
+            Self::OtherChunks { chunks } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("chunk table \"{chunks}\" of relation \"{table}\" is attached in another way"),
+            )
+            .hint("Detach it, make sure of its chunks, and attach it."),
+            Self::ChunksLeft { rows } => Told::new(
+                PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+                format!("could not write chunks to relation \"{table}\""),
+            )
+            .detail(format!("A trigger of the table's own has left {rows} rows as they were."))
+            .hint("Have it let all rows pass."),
+            Self::ChunkRules => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" has rules, which chunks cannot be written with"),
+            ),
+            Self::NoRows => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is not a table, a view or a foreign table"),
+            ),
+            Self::NoKey => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Rows of the two relations are found by the target's primary key.")
+            .hint("Name the columns that identify a row by the argument \"key\"."),
+            Self::Partition => Told::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("relation \"{table}\" is a partition"),
+            )
+            .detail("Its sequences are those of the partitioned table and serve all partitions.")
+            .hint("Name the partitioned table."),
+            Self::RowSecurity => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("row-level security may hide rows of relation \"{table}\""),
+            )
+            .detail("The greatest value of a column is only known to who may see all rows.")
+            .hint("Call the function as the table's owner, or as a role with BYPASSRLS."),
             Self::NoPrimaryKey => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("relation \"{table}\" has no primary key"),
@@ -231,6 +354,17 @@ impl TriggerFault {
                 Told::new(protocol, message)
                     .hint(format!("Create trigger \"{trigger}\" with REFERENCING {referencing}."))
             }
+            Self::ChunkArguments => Told::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("arguments of trigger \"{trigger}\" cannot be read"),
+            )
+            .hint("Have vector_embed.attach_chunks make it."),
+            Self::NoChunkTable { table } => Told::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("relation \"{table}\" does not exist"),
+            )
+            .detail(format!("Trigger \"{trigger}\" keeps chunks there."))
+            .hint("If it was renamed or dropped, drop the trigger and those beside it, and attach the chunk table again."),
             Self::Arguments => Told::new(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("trigger \"{trigger}\" has too few arguments"),

@@ -24,7 +24,7 @@ pub(crate) enum Error {
     ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
     NotUtf8,
-    #[error("text of {0} bytes is too long to embed")]
+    #[error("text of {0} bytes is too long")]
     TextTooLong(usize),
     #[error("could not start the embedding engine: no background worker slot is free")]
     NoWorkerSlot,
@@ -55,18 +55,36 @@ pub(crate) enum Error {
     NoRelation(u32),
     #[error("comment on trigger \"{0}\" cannot be read")]
     TriggerComment(String),
+    #[error("argument {0} is no object of column names")]
+    NoNames(&'static str),
+    #[error("chunks have no column \"{0}\"")]
+    UnknownColumn(String),
+    #[error("no schema has been selected to create in")]
+    NoSchema,
     #[error("no column to embed is named")]
     NoColumns,
+    #[error("{name} must not be {value}")]
+    TooLow { name: &'static str, value: i32, least: u32 },
+    #[error("unrecognized format: \"{0}\"")]
+    Format(String),
     #[error("sample must be between 1 and {most}")]
     Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
     #[error("timing \"queue\" is not supported yet")]
     QueueTiming,
+    #[error("no column of a key is named")]
+    NoKeyColumns,
+    #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
+    SequenceEnds { sequence: String, column: String, edge: String, limit: i128 },
+    #[error("set-valued function called in context that cannot accept a set")]
+    NoSetWanted,
     #[error(transparent)]
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
     ForeignOption { option: String, fault: OptionFault },
+    #[error("server \"{0}\" is not one of vector_embed_sqlite")]
+    NoSqlite(String),
     #[error("schema \"{0}\" does not exist in the source")]
     ForeignSchema(String),
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
@@ -121,12 +139,20 @@ impl Error {
         match self {
             Self::NotATrigger => PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::Null(_) => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Self::NoColumns | Self::Timing(_) | Self::Sample { .. } => {
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
-            }
+            Self::NoSchema => PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+            Self::NoColumns
+            | Self::NoKeyColumns
+            | Self::Timing(_)
+            | Self::Sample { .. }
+            | Self::TooLow { .. }
+            | Self::Format(_)
+            | Self::NoNames(_)
+            | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
             Self::ForeignHidden { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
@@ -150,6 +176,7 @@ impl Error {
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                 FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 FailureCode::VersionMismatch
@@ -167,7 +194,11 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
+            Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
+            Self::SequenceEnds { edge, limit, .. } => Some(format!(
+                "The value {edge} is taken, and the last that the sequence and the column's type allow is {limit}."
+            )),
             Self::ForeignNull { row, .. } => Some(format!(
                 "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
             )),
@@ -209,6 +240,14 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "Restore the comment, or detach the column, make sure of its vectors, and attach it.".to_owned(),
             ),
+            Self::NoNames(_) => Some("Write it as in '{\"content\": \"body\"}'.".to_owned()),
+            Self::UnknownColumn(_) => Some(
+                "They have chunk_index, content, embedding, start_char, char_count, token_count.".to_owned(),
+            ),
+            Self::Format(_) => Some("Available values: text, markdown.".to_owned()),
+            Self::SequenceEnds { .. } => {
+                Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
+            }
             Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {

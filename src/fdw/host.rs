@@ -4,20 +4,23 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, PgTryBuilder};
 use vector_embed_sources::sqlite::Copies;
-use vector_embed_sources::{Host, Zone};
+use vector_embed_sources::{Host, Interest, Zone};
 
 use crate::error::{Error, OrRaise};
+use crate::pg::latch;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
@@ -36,6 +39,7 @@ pub(super) fn host(zone: *mut pg_sys::pg_tz) -> Host {
     let limit = unsafe { pg_sys::temp_file_limit };
     Host {
         interrupted,
+        wait,
         temporary: temporary(),
         temporary_bytes: u64::try_from(limit).ok().map(|kilobytes| kilobytes * 1024),
         copies: copies(),
@@ -66,6 +70,11 @@ fn interrupted() -> bool {
         PENDING.set(error);
     }
     is_interrupted
+}
+
+/// Waits on the process's latch, too. What is pending then is served by [`interrupted`].
+fn wait(socket: Option<(BorrowedFd<'_>, Interest)>, time: Duration) {
+    latch::wait_without_interrupts(socket, time);
 }
 
 /// Ends a reader's call with its value or its error. Where it was interrupted, that comes first: a reader may have

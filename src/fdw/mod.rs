@@ -39,6 +39,7 @@ macro_rules! sql_function {
 use sql_function;
 
 sql_function!(vector_embed_sqlite_handler, pg_finfo_vector_embed_sqlite_handler, handler);
+sql_function!(vector_embed_chroma_handler, pg_finfo_vector_embed_chroma_handler, handler);
 
 /// The callbacks. What is not here, such as writing, PostgreSQL refuses by itself.
 unsafe fn handler(_: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

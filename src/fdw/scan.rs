@@ -52,7 +52,7 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
         let relation = (*node).ss.ss_currentRelation;
         let carried = Carried::load((*plan).fdw_private)?;
         let columns = columns((*relation).rd_id, (*relation).rd_att, carried.columns.iter().copied())?;
-        let (opened, table) = of_table((*relation).rd_id)?;
+        let (opened, table) = of_table((*relation).rd_id, checked_as(node))?;
         let scan = Scan {
             table,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),
@@ -74,6 +74,24 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
             rows: None,
             anew: true,
         })
+    }
+}
+
+/// Whose rights count; none for the current user.
+unsafe fn checked_as(node: *mut pg_sys::ForeignScanState) -> pg_sys::Oid {
+    // SAFETY: the executor's own structures.
+    unsafe {
+        let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let tables = (*(*node).ss.ps.state).es_range_table;
+            let place = (*plan).scan.scanrelid as i32 - 1;
+            (*pg_sys::list_nth(tables, place).cast::<pg_sys::RangeTblEntry>()).checkAsUser
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            (*plan).checkAsUser
+        }
     }
 }
 

@@ -1,20 +1,25 @@
 //! Safe wrappers over what PostgreSQL offers in C.
 
+pub(crate) mod answer;
 pub(crate) mod background;
 pub(crate) mod descriptor;
 pub(crate) mod latch;
+pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod nodes;
 pub(crate) mod paths;
+pub(crate) mod relation;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;
 pub(crate) mod settings;
 pub(crate) mod spi;
+pub(crate) mod statement;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod transaction;
 pub(crate) mod transition;
 pub(crate) mod trigger;
+pub(crate) mod types;
 pub(crate) mod unguarded;
 pub(crate) mod vector;
 pub(crate) mod warning;

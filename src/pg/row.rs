@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
+use super::statement::output;
 use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
 use super::unguarded;
 use super::vector::Vector;
+use crate::error::Error;
 
 /// A row of a table. Columns are those of the same table.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,18 @@ impl<'a> Row<'a> {
             },
             _ => false,
         }
+    }
+
+    /// A column's value as the server writes it.
+    pub(crate) fn written(self, number: i16) -> Result<Option<String>, Error> {
+        // SAFETY: the slot holds a row of its own descriptor.
+        unsafe { output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
+    }
+
+    /// Bytes of a value of variable length, as it is when it is neither compressed nor stored elsewhere.
+    pub(crate) fn bytes(self, column: TextColumn) -> usize {
+        // SAFETY: the types of text columns are all varlenas.
+        self.datum(column.number).map_or(0, |datum| unsafe { pg_sys::toast_raw_datum_size(datum) })
     }
 
     pub(super) fn datum(self, number: i16) -> Option<pg_sys::Datum> {

@@ -182,7 +182,7 @@ impl Table {
         Self::open(oid, pg_sys::AccessShareLock, false)
     }
 
-    fn open(oid: pg_sys::Oid, lock: u32, keep_lock: bool) -> Result<Self, Error> {
+    pub(super) fn open(oid: pg_sys::Oid, lock: u32, keep_lock: bool) -> Result<Self, Error> {
         // SAFETY: gives NULL if there is no such relation.
         let relation = unsafe { pg_sys::try_relation_open(oid, lock as pg_sys::LOCKMODE) };
         if relation.is_null() {
@@ -238,8 +238,7 @@ impl Table {
             let user = pg_sys::GetUserId();
             let mode = pg_sys::ACL_SELECT as pg_sys::AclMode;
             pg_sys::pg_class_aclcheck(self.oid(), user, mode) == pg_sys::AclResult::ACLCHECK_OK
-                && pg_sys::check_enable_rls(self.oid(), pg_sys::InvalidOid, true)
-                    != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+                && !self.hides_rows()
         }
     }
 
@@ -390,12 +389,12 @@ impl Table {
         })
     }
 
-    fn form(&self) -> &pg_sys::FormData_pg_class {
+    pub(super) fn form(&self) -> &pg_sys::FormData_pg_class {
         // SAFETY: an open relation has its form.
         unsafe { &*(*self.relation).rd_rel }
     }
 
-    fn attributes(&self) -> Vec<pg_sys::FormData_pg_attribute> {
+    pub(super) fn attributes(&self) -> Vec<pg_sys::FormData_pg_attribute> {
         // SAFETY: the descriptor lives as long as the relation is open, and is only read.
         let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked((*self.relation).rd_att) };
         (0..descriptor.len()).filter_map(|i| descriptor.get(i).copied()).collect()
@@ -421,6 +420,14 @@ impl Table {
     pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
         // SAFETY: an open relation has its descriptor.
         unsafe { (*self.relation).rd_att }
+    }
+}
+
+impl VectorColumn {
+    /// pgvector's `vector`, of the extension that the column's type is of.
+    pub(crate) fn vector_type(self) -> pg_sys::Oid {
+        // SAFETY: the type of a column exists.
+        unsafe { super::row::vector_type_beside(self.base_type) }
     }
 }
 
@@ -497,6 +504,15 @@ pub(crate) fn trigger_function(name: &str) -> pg_sys::Oid {
             pg_sys::lappend(list, pg_sys::makeString(pg_sys::pstrdup(part)).cast())
         });
         pg_sys::LookupFuncName(list, 0, std::ptr::null(), true)
+    }
+}
+
+/// A relation's name, for errors.
+pub(crate) fn relation_name(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns NULL or a palloc'd string that ends with NUL.
+    unsafe {
+        let name = pg_sys::get_rel_name(oid);
+        if name.is_null() { oid.to_u32().to_string() } else { from_server(CStr::from_ptr(name)) }
     }
 }
 

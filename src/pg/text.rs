@@ -16,6 +16,10 @@ impl Text<'_> {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub(crate) fn into_string(self) -> String {
+        self.0.into_owned()
+    }
 }
 
 impl AsRef<str> for Text<'_> {
@@ -97,6 +101,22 @@ pub(crate) fn for_server(text: String) -> String {
     }
     let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
     text.chars().map(escape).collect()
+}
+
+/// How many characters the server counts in a text, as by `char_length`; not more than a value can have.
+pub(crate) fn characters(text: &str) -> i32 {
+    let count = match encoding() {
+        pg_sys::pg_enc::PG_UTF8 => text.chars().count(),
+        // Every byte is a character there.
+        pg_sys::pg_enc::PG_SQL_ASCII => text.len(),
+        _ if text.is_ascii() => text.len(),
+        encoding => {
+            let bytes = convert_bytes(text.as_bytes(), pg_sys::pg_enc::PG_UTF8, encoding);
+            // SAFETY: reads as many bytes as there are, all of characters of the server's encoding.
+            return unsafe { pg_sys::pg_mbstrlen_with_len(bytes.as_ptr().cast(), bytes.len() as i32) };
+        }
+    };
+    count as i32
 }
 
 /// Converts to UTF-8; raises PostgreSQL's own error for characters that it does not have.

@@ -7,7 +7,8 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 
 use super::row::{Row, vector_type_beside};
-use super::spi::{UpdateFrom, Updated};
+use super::spi::{Bound, UpdateFrom, Updated};
+use super::statement::ROWS;
 use super::table::{KeyColumn, Table, TextColumn, VectorColumn};
 use super::text::{from_server, to_server};
 use super::vector::Vector;
@@ -95,7 +96,6 @@ pub(crate) struct WriteBack<'t> {
     count: usize,
 }
 
-const ROWS: &CStr = c"vector_embed_rows";
 const WAS: &CStr = c"was";
 const COMPUTED: &CStr = c"computed";
 
@@ -187,13 +187,17 @@ impl<'t> WriteBack<'t> {
             return None;
         }
         let of_type = self.table.attribute(self.embedding.number);
-        let update = UpdateFrom {
+        let bound = Bound {
             owner: self.table.owner(),
             name: ROWS,
             descriptor: self.descriptor,
             rows: std::mem::replace(&mut self.store, null_mut()),
             count: self.count as u64,
-            update: in_memory_context(&self.update()),
+            sql: in_memory_context(&self.update()),
+            command: pg_sys::CmdType::CMD_UPDATE,
+        };
+        let update = UpdateFrom {
+            bound,
             left: in_memory_context(&self.left(&quoted_type(of_type.atttypid, of_type.atttypmod))),
         };
         Some(Written(update))
@@ -257,7 +261,7 @@ impl Written {
         // SAFETY: the caller's promise; the rows are not used afterwards.
         unsafe {
             let updated = self.0.run();
-            pg_sys::tuplestore_end(self.0.rows);
+            pg_sys::tuplestore_end(self.0.bound.rows);
             match updated {
                 Updated::All => Ok(()),
                 Updated::Not(rows) => Err(TableFault::Suppressed { rows }),
@@ -268,7 +272,7 @@ impl Written {
 }
 
 /// A type as SQL has it, with its modifier and schema.
-fn quoted_type(oid: pg_sys::Oid, modifier: i32) -> String {
+pub(super) fn quoted_type(oid: pg_sys::Oid, modifier: i32) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: the type exists; returns a palloc'd string that ends with NUL.
     from_server(unsafe { CStr::from_ptr(pg_sys::format_type_extended(oid, modifier, flags as _)) })

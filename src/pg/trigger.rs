@@ -6,6 +6,7 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{PgMemoryContexts, pg_sys};
 
 use super::row::{Row, StoredRow};
+use super::statement::{Outcome, Statement};
 use super::table::{self, Table};
 use super::text::from_server;
 use super::transition::{TransitionTable, Written};
@@ -25,6 +26,8 @@ pub(crate) enum Event {
     BeforeUpdateRow,
     AfterInsertStatement,
     AfterUpdateStatement,
+    AfterDeleteStatement,
+    AfterTruncateStatement,
     /// What no trigger function of this extension is for.
     Other,
 }
@@ -40,6 +43,8 @@ impl<'a> TriggerCall<'a> {
             (BEFORE_ROW, pg_sys::TRIGGER_EVENT_UPDATE) => Event::BeforeUpdateRow,
             (AFTER_STATEMENT, pg_sys::TRIGGER_EVENT_INSERT) => Event::AfterInsertStatement,
             (AFTER_STATEMENT, pg_sys::TRIGGER_EVENT_UPDATE) => Event::AfterUpdateStatement,
+            (AFTER_STATEMENT, pg_sys::TRIGGER_EVENT_DELETE) => Event::AfterDeleteStatement,
+            (AFTER_STATEMENT, pg_sys::TRIGGER_EVENT_TRUNCATE) => Event::AfterTruncateStatement,
             _ => Event::Other,
         }
     }
@@ -109,6 +114,12 @@ impl<'a> TriggerCall<'a> {
     pub(crate) fn write(&self, written: Written) -> Result<(), TableFault> {
         // SAFETY: the only caller is the trigger function itself, which keeps to it.
         unsafe { written.write() }
+    }
+
+    /// Runs a statement, under the same condition.
+    pub(crate) fn run(&self, statement: Statement) -> Outcome {
+        // SAFETY: as above.
+        unsafe { statement.run() }
     }
 
     /// A value that is made once for all calls of the trigger in one statement.

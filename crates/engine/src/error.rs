@@ -51,6 +51,14 @@ pub enum Error {
         /// The model's limit.
         limit: usize,
     },
+    /// Texts cannot be cut as the client asks.
+    #[error("{}", problem.message(model))]
+    BadChunks {
+        /// The model that the chunks are for.
+        model: String,
+        /// What is wrong.
+        problem: ChunkProblem,
+    },
     /// The text crashed the engine within the last minute.
     #[error("text is refused because it crashed the embedding engine")]
     Refused,
@@ -121,6 +129,66 @@ pub enum ModelProblem {
     Refused(String),
 }
 
+/// Why texts cannot be cut as the client asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkProblem {
+    /// Chunks would be larger than what the model takes.
+    OverLimit {
+        /// Tokens of a chunk.
+        max_tokens: usize,
+        /// The model's limit.
+        limit: usize,
+    },
+    /// Nothing is left for the text.
+    TooSmall {
+        /// Tokens of a chunk.
+        max_tokens: usize,
+        /// Special tokens and prompt.
+        taken: usize,
+    },
+    /// A chunk would have nothing that the one before it has not.
+    Overlap {
+        /// Tokens that are repeated.
+        overlap: usize,
+        /// Tokens that a chunk has for the text.
+        capacity: usize,
+    },
+    /// A single character is too large.
+    Character {
+        /// Its tokens, special tokens and prompt included.
+        tokens: usize,
+        /// Tokens of a chunk.
+        max_tokens: usize,
+    },
+}
+
+impl ChunkProblem {
+    fn message(self, model: &str) -> String {
+        match self {
+            Self::OverLimit { max_tokens, .. } => {
+                format!("chunks of {max_tokens} tokens exceed the limit of model \"{model}\"")
+            }
+            Self::TooSmall { max_tokens, .. } | Self::Character { max_tokens, .. } => {
+                format!("chunks of {max_tokens} tokens are too small for model \"{model}\"")
+            }
+            Self::Overlap { overlap, .. } => format!("an overlap of {overlap} tokens is too large"),
+        }
+    }
+
+    fn detail(self) -> String {
+        match self {
+            Self::OverLimit { limit, .. } => format!("The model takes at most {limit} tokens."),
+            Self::TooSmall { taken, .. } => format!("Special tokens and prompt take {taken} tokens."),
+            Self::Overlap { capacity, .. } => {
+                format!("Special tokens and prompt leave {capacity} tokens of a chunk for the text.")
+            }
+            Self::Character { tokens, .. } => {
+                format!("A character of the text takes {tokens} tokens, special tokens and prompt included.")
+            }
+        }
+    }
+}
+
 impl Error {
     /// Wraps a problem with the model of this name.
     pub fn bad_model(name: &str, problem: ModelProblem) -> Self {
@@ -147,6 +215,7 @@ impl Error {
             Self::Drifted { .. } => FailureCode::Drifted,
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
+            Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
             Self::OutOfMemory => FailureCode::OutOfMemory,
             Self::Compute { .. } => FailureCode::ComputeFailed,
@@ -168,6 +237,7 @@ impl Error {
                 beginning(expected)
             ),
             Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
+            Self::BadChunks { problem, .. } => problem.detail(),
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
@@ -198,7 +268,9 @@ impl Error {
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),
-            Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => String::new(),
+            Self::BadChunks { .. } | Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => {
+                String::new()
+            }
         }
     }
 }

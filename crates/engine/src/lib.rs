@@ -1,6 +1,7 @@
 //! The embedding engine: reads model directories, computes batches of texts that many callers send, and knows
 //! nothing of PostgreSQL.
 
+pub mod chunk;
 pub mod cli;
 pub mod compute;
 pub mod error;

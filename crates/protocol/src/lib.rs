@@ -16,12 +16,14 @@
 //!
 //! A client gives up on a request by closing the connection. This crate does no I/O.
 
+mod chunk;
 mod frame;
 mod reply;
 mod request;
 mod status;
 mod wire;
 
+pub use chunk::{Chunk, ChunkRequest, ChunkRule, Format, MAX_CHUNKS, append_chunk};
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES};
 pub use reply::{Effort, FailureCode, FailureReply, Reply, VectorsFrame, VectorsReply};
 pub use request::{EmbedRequest, Overlong, Purpose, Request, Texts, append_embed, append_token_count};
@@ -59,6 +61,7 @@ mod kind {
     pub(crate) const TOKEN_COUNT: u8 = 3;
     pub(crate) const MODELS: u8 = 4;
     pub(crate) const STATS: u8 = 5;
+    pub(crate) const CHUNK: u8 = 6;
 
     pub(crate) const WELCOME: u8 = 129;
     pub(crate) const STARTED: u8 = 130;
@@ -68,6 +71,7 @@ mod kind {
     pub(crate) const STATISTICS: u8 = 134;
     pub(crate) const FAILURE: u8 = 135;
     pub(crate) const FINISHED: u8 = 136;
+    pub(crate) const CHUNKS: u8 = 137;
 }
 
 /// Whether `name` may name a model: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.

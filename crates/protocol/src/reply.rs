@@ -1,5 +1,6 @@
 //! What the engine answers.
 
+use crate::chunk::{Chunk, put_chunks, read_chunks};
 use crate::frame::{FRAME_HEADER_BYTES, append_frame};
 use crate::kind;
 use crate::status::{EngineStats, ModelInfo};
@@ -43,6 +44,17 @@ pub enum Reply<'a> {
         id: u32,
         /// One count for each text.
         counts: Vec<u32>,
+    },
+    /// Chunks of a text of a [`Request::Chunk`], in order. The texts are cut one after the other.
+    Chunks {
+        /// The request's number.
+        id: u32,
+        /// Position of the text in the request, from 0.
+        position: u32,
+        /// Whether these are the text's last.
+        complete: bool,
+        /// The chunks, at most [`crate::MAX_CHUNKS`].
+        chunks: Vec<Chunk>,
     },
     /// The installed models, sorted by name, or the one that was asked about.
     Models {
@@ -162,6 +174,8 @@ pub enum FailureCode {
     Unsupported = 11,
     /// The model is not the one that the client expects.
     Drifted = 12,
+    /// The texts cannot be cut as the client asks.
+    BadChunks = 13,
 }
 
 impl FailureCode {
@@ -179,6 +193,7 @@ impl FailureCode {
             10 => Self::Retiring,
             11 => Self::Unsupported,
             12 => Self::Drifted,
+            13 => Self::BadChunks,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }
@@ -234,6 +249,11 @@ impl<'a> Reply<'a> {
                 let count = r.count(MAX_TEXTS, "number of counts")?;
                 let counts = (0..count).map(|_| r.u32("token count")).collect::<Result<_, _>>()?;
                 Reply::TokenCounts { id, counts }
+            }
+            kind::CHUNKS => {
+                let (id, position) = (r.u32("request number")?, r.u32("position")?);
+                let complete = r.bool("end of a text")?;
+                Reply::Chunks { id, position, complete, chunks: read_chunks(&mut r)? }
             }
             kind::MODEL_LIST => {
                 let id = r.u32("request number")?;
@@ -292,6 +312,12 @@ impl<'a> Reply<'a> {
                 put_u32(out, *id);
                 put_u32(out, counts.len() as u32);
                 counts.iter().for_each(|count| put_u32(out, *count));
+            }),
+            Reply::Chunks { id, position, complete, chunks } => append_frame(out, kind::CHUNKS, |out| {
+                put_u32(out, *id);
+                put_u32(out, *position);
+                out.push((*complete).into());
+                put_chunks(out, chunks);
             }),
             Reply::Models { id, models } => append_frame(out, kind::MODEL_LIST, |out| {
                 put_u32(out, *id);

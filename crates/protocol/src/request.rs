@@ -1,5 +1,6 @@
 //! What a client sends.
 
+use crate::chunk::{ChunkRequest, append_chunk};
 use crate::frame::append_frame;
 use crate::kind;
 use crate::wire::{Malformed, Reader, put_string, put_u16, put_u32};
@@ -44,6 +45,8 @@ pub enum Request<'a> {
         /// The texts.
         texts: Texts<'a>,
     },
+    /// Texts to cut into chunks; answered by one or more [`Reply::Chunks`] for each text.
+    Chunk(ChunkRequest<'a>),
     /// The installed models; answered by [`Reply::Models`].
     Models {
         /// Number that the answer carries.
@@ -91,7 +94,7 @@ pub struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
+    pub(crate) fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let count = reader.count(MAX_TEXTS, "number of texts")?;
         let payload = reader.rest();
         for _ in 0..count {
@@ -175,6 +178,7 @@ impl<'a> Request<'a> {
                 let name = Some(r.string(MAX_MODEL_NAME_BYTES, "model name")?);
                 Request::Models { id, name: name.filter(|name| !name.is_empty()) }
             }
+            kind::CHUNK => return ChunkRequest::read(r).map(Request::Chunk),
             kind::STATS => Request::Stats { id: r.u32("request number")? },
             other => {
                 return Err(Malformed::Unknown { what: "request", value: other.into() });
@@ -194,6 +198,10 @@ impl<'a> Request<'a> {
             Request::Embed(embed) => append_embed(out, embed, &embed.texts.iter().collect::<Vec<_>>()),
             Request::TokenCount { id, model, texts } => {
                 append_token_count(out, *id, model, &texts.iter().collect::<Vec<_>>())
+            }
+            Request::Chunk(chunk) => {
+                let texts: Vec<&str> = chunk.texts.iter().collect();
+                append_chunk(out, chunk.id, chunk.model, chunk.rule, &texts)
             }
             Request::Models { id, name } => append_frame(out, kind::MODELS, |out| {
                 put_u32(out, *id);
@@ -233,7 +241,7 @@ pub fn append_token_count(out: &mut Vec<u8>, id: u32, model: &str, texts: &[impl
     });
 }
 
-fn put_texts(out: &mut Vec<u8>, texts: &[impl AsRef<str>]) {
+pub(crate) fn put_texts(out: &mut Vec<u8>, texts: &[impl AsRef<str>]) {
     put_u32(out, texts.len() as u32);
     for text in texts {
         put_string(out, text.as_ref());

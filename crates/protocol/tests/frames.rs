@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use vector_embed_protocol::{
-    Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply, FrameHeader,
-    MAX_FRAME_BYTES, Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts, VectorsFrame,
-    append_embed, append_token_count,
+    Chunk, ChunkRule, Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply,
+    Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts,
+    VectorsFrame, append_chunk, append_embed, append_token_count,
 };
 
 /// Splits one frame off `bytes`, which must hold exactly one.
@@ -53,6 +53,21 @@ proptest! {
         };
         prop_assert_eq!((got, model, read.len()), (id, "m", texts.len()));
         prop_assert_eq!(read.iter().collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn requests_to_chunk_survive_the_wire(
+        id: u32, max_tokens: u32, overlap_tokens: u32, markdown: bool,
+        texts in prop::collection::vec(any::<String>(), 0..9),
+    ) {
+        let format = if markdown { Format::Markdown } else { Format::Text };
+        let rule = ChunkRule { max_tokens, overlap_tokens, format };
+        let mut bytes = Vec::new();
+        append_chunk(&mut bytes, id, "m", rule, &texts);
+        let (kind, payload) = frame(&bytes);
+        let Request::Chunk(got) = Request::decode(kind, payload).unwrap() else { panic!("another request") };
+        prop_assert_eq!((got.id, got.model, got.rule), (id, "m", rule));
+        prop_assert_eq!(got.texts.iter().collect::<Vec<_>>(), texts);
     }
 
     #[test]
@@ -179,6 +194,12 @@ fn every_other_reply_survives_the_wire() {
         Reply::Started { id: 4, position: 5 },
         Reply::Finished { id: 4, position: 5 },
         Reply::TokenCounts { id: 4, counts: vec![2, 3] },
+        Reply::Chunks {
+            id: 4,
+            position: 1,
+            complete: true,
+            chunks: vec![Chunk { start: 0, bytes: 9, tokens: 4 }, Chunk { start: 12, bytes: 1, tokens: 3 }],
+        },
         Reply::Models { id: 4, models: vec![model, ModelInfo::default()] },
         Reply::Stats { id: 4, stats: Box::new(stats) },
         Reply::Failure(failure.clone()),

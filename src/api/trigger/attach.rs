@@ -60,7 +60,7 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
         fillers(&table)
             .iter()
             .filter(|filler| is_attached(filler))
-            .try_for_each(|filler| drop_trigger(&table, filler))
+            .try_for_each(|filler| drop_trigger(&table, &filler.trigger))
     };
     detached().or_raise();
 }
@@ -164,7 +164,9 @@ impl Wish {
         let change = if existing.is_empty() { Change::Add } else { Change::Drop };
         let table = Table::open_to_change(self.relation, change)?;
         self.check(&table)?;
-        self.compatible(&table, &hash)?.iter().try_for_each(|filler| drop_trigger(&table, filler))?;
+        self.compatible(&table, &hash)?
+            .iter()
+            .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
         self.create(&table, &Record { timing: self.timing, hash: &hash })
     }
 
@@ -289,13 +291,13 @@ fn warn_of_later(table: &Table, name: &str) {
     }
 }
 
-fn drop_trigger(table: &Table, filler: &Filler) -> Result<(), Error> {
-    let name = quote_identifier(&filler.trigger.name);
+pub(super) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
+    let name = quote_identifier(&trigger.name);
     spi::execute(&format!("DROP TRIGGER {name} ON {}", table.quoted_name()))
 }
 
-/// A name that tells which column the trigger fills, cut to what a name may have, and numbered if it is taken.
-fn trigger_name(table: &Table, embedding: &str, suffix: &str) -> String {
+/// A name that tells which column or table the trigger fills, cut to what a name may have, and numbered if it is taken.
+pub(super) fn trigger_name(table: &Table, embedding: &str, suffix: &str) -> String {
     const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
     let taken: Vec<String> = table.triggers().into_iter().map(|trigger| trigger.name).collect();
     (0..)

@@ -60,7 +60,7 @@ pub(super) enum Recorded {
 }
 
 impl Recorded {
-    fn from_comment(comment: Option<&str>) -> Self {
+    pub(super) fn from_comment(comment: Option<&str>) -> Self {
         #[derive(Deserialize)]
         struct Read {
             hash: String,

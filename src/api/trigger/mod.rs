@@ -2,6 +2,7 @@
 
 mod attach;
 mod attachment;
+mod chunks;
 mod row;
 mod statement;
 mod target;

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod bulk;
+pub mod chroma;
 pub mod cluster;
 pub mod fixtures;
 pub mod golden;

@@ -35,9 +35,16 @@ CREATE TABLE "Far away".high (embedding vector, id integer, title text, body tex
 ALTER TABLE "Far away"."Logs" ATTACH PARTITION "Far away".high FOR VALUES FROM (30) TO (5000);
 SELECT vector_embed.attach('"Far away"."Logs"', 'embedding', '{title,body}');
 INSERT INTO "Far away"."Logs" SELECT i, 'Log', 'Logged on day ' || i FROM generate_series(2, 40) AS i;
+
+CREATE TABLE documents (id integer PRIMARY KEY, body text);
+SELECT vector_embed.attach_chunks('documents', 'body', 'document_chunks', max_tokens => 16);
+INSERT INTO documents SELECT i, 'Document ' || i || ' has one sentence. And it has another, so that there are two chunks of it.'
+FROM generate_series(1, 20) AS i;
 "#;
 
 const TABLES: [&str; 3] = ["public.notes", "public.imports", "\"Far away\".\"Logs\""];
+
+const CHUNKS: &str = "public.document_chunks";
 
 /// Makes the database that is dumped.
 fn source(cluster: &Cluster, name: &str, schema: &str) -> State {
@@ -56,11 +63,10 @@ struct State {
 impl State {
     /// The session must find the extension.
     fn of(client: &mut Client) -> Self {
-        let columns =
-            "relation, embedding, columns, model, timing, enabled, triggers, recorded_hash, drifted";
+        let columns = "relation, embedding, columns, model, timing, enabled, triggers, recorded_hash, drifted, chunk_table";
         let attached = format!("(SELECT {columns} FROM vector_embed.attachments)");
         Self {
-            rows: TABLES.iter().map(|table| contents(client, table)).collect(),
+            rows: TABLES.iter().chain(&[CHUNKS]).map(|table| contents(client, table)).collect(),
             attached: contents(client, &attached),
         }
     }
@@ -81,6 +87,14 @@ fn assert_triggers_work(client: &mut Client) {
         );
         assert_fresh_of(client, &written, r"concat_ws(E'\n\n', title, body)", 3);
     }
+    execute(
+        client,
+        "INSERT INTO public.documents VALUES (1001, 'A new document.');
+         UPDATE public.documents SET body = 'It has changed. ' || body WHERE id = 2",
+    );
+    let written =
+        "(SELECT id, content, embedding FROM public.document_chunks WHERE document_id IN (2, 1001)) AS t";
+    assert_fresh_of(client, written, "content", 3);
 }
 
 /// Runs client programs one after the other, and fails if the model was asked meanwhile.

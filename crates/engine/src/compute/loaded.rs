@@ -68,7 +68,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
     let bad = |problem| Error::bad_model(name, problem);
     // Taken before the files are read: a change in between is seen as a change.
     let (revision, settings) = Revision::read(&entry.dir).map_err(bad)?;
-    let tokenizer = TextTokenizer::read(&entry.dir, &settings).map_err(bad)?;
+    let tokenizer = TextTokenizer::read(name, &entry.dir, &settings).map_err(bad)?;
     let head = Head {
         pooling: settings.pooling,
         normalize: settings.normalize,

@@ -6,10 +6,12 @@ mod onnx;
 mod pool;
 mod runtime;
 mod tokens;
+mod words;
 
 pub use loaded::{Decorate, LoadedModel, load};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub use words::Words;
 
 use crate::error::Error;
 

@@ -4,6 +4,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 use vector_embed_protocol::Purpose;
 
+use super::Words;
 use crate::error::{Error, ModelProblem};
 use crate::model::{ModelDir, ModelSettings, Weights};
 
@@ -21,6 +22,7 @@ const LONGEST_PIECE_BYTES: usize = 1 << 20;
 
 /// A model's tokenizer together with its prompts and its limit.
 pub struct TextTokenizer {
+    model: String,
     tokenizer: Tokenizer,
     document_prompt: String,
     query_prompt: String,
@@ -52,7 +54,7 @@ impl Tokens {
 impl TextTokenizer {
     /// Reads `tokenizer.json`. What it says of truncation and padding does not count, see
     /// [`ModelSettings::max_tokens`].
-    pub fn read(dir: &ModelDir, settings: &ModelSettings) -> Result<Self, ModelProblem> {
+    pub fn read(model: &str, dir: &ModelDir, settings: &ModelSettings) -> Result<Self, ModelProblem> {
         let invalid = |reason: String| ModelProblem::Invalid { file: FILE.to_owned(), reason };
         let mut tokenizer =
             Tokenizer::from_bytes(dir.read(FILE)?).map_err(|error| invalid(error.to_string()))?;
@@ -66,6 +68,7 @@ impl TextTokenizer {
         let by_words =
             matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
         Ok(Self {
+            model: model.to_owned(),
             tokenizer,
             document_prompt: settings.document_prompt.clone(),
             query_prompt: settings.query_prompt.clone(),
@@ -84,6 +87,11 @@ impl TextTokenizer {
     /// The id that padding has.
     pub fn pad(&self) -> u32 {
         self.pad
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.model
     }
 
     /// Tokens that the model takes.
@@ -128,6 +136,25 @@ impl TextTokenizer {
             _ => ("", 0),
         };
         Ok((self.encode(prompt, &text[start..end])?.len() + special_tokens, end))
+    }
+
+    /// The tokens of a text to store, special tokens and prompt included.
+    pub fn count(&self, text: &str) -> Result<usize, Error> {
+        Ok(self.encode(&self.document_prompt, text)?.len() + self.special_tokens)
+    }
+
+    /// The tokens of a part of a text by itself.
+    pub fn count_alone(&self, text: &str) -> Result<usize, Error> {
+        Ok(self.encode("", text)?.len())
+    }
+
+    /// The tokens of each word of a text, where the tokens of words do not depend on each other.
+    pub fn words(&self, text: &str) -> Result<Option<Words>, Error> {
+        if !self.by_words || self.lower_case {
+            return Ok(None);
+        }
+        let encoding = self.tokenizer.encode(text, false).map_err(|error| failed(&error))?;
+        Ok(Some(Words::new(&encoding)))
     }
 
     /// All tokens of the text, or at least those of a beginning that has more than `limit`.

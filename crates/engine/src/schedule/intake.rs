@@ -7,22 +7,26 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use vector_embed_protocol::{Overlong, Reply, VectorsFrame};
+use vector_embed_protocol::{Chunk, MAX_CHUNKS, Overlong, Reply, VectorsFrame};
 
 use super::cache::{Cached, Key};
 use super::job::{Job, Pending, Question};
 use super::ready::Item;
 use super::{Counter, ReadyState, Scheduler};
+use crate::chunk::{Cut, Rule};
 use crate::compute::{LoadedModel, Tokens};
 use crate::error::Error;
 
 /// A text up to this length is tokenized in less time than another thread takes to wake up.
 const SHORT_TEXT_BYTES: usize = 1024;
 
+/// As many chunks are told at once, unless a text has fewer.
+const ENOUGH_CHUNKS: usize = 1024;
+
 /// Bytes of text that a step tokenizes, one text or one piece of a text apart: some milliseconds.
 const STEP_BYTES: usize = 16 << 10;
 
-/// Requests that wait to be tokenized.
+/// Requests that wait to be tokenized, or to be cut.
 #[derive(Default)]
 pub(super) struct Intake {
     state: Mutex<State>,
@@ -46,6 +50,7 @@ struct Task {
 enum Progress {
     New,
     Counting { model: Arc<LoadedModel>, counts: Vec<u32>, offset: usize },
+    Chunking { model: Arc<LoadedModel>, rule: Rule, cut: Cut, chunks: Vec<Chunk> },
     Tokenizing(Tokenizing),
     Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: usize, cached: usize },
 }
@@ -130,9 +135,18 @@ impl Scheduler {
 
     /// The intake thread.
     pub(super) fn run_intake(&self) {
+        self.take_on(&self.intake)
+    }
+
+    /// The thread that cuts texts: each step takes longer than one of the intake, and nobody who embeds is to wait.
+    pub(super) fn run_chunking(&self) {
+        self.take_on(&self.chunking)
+    }
+
+    fn take_on(&self, intake: &Intake) {
         loop {
-            if let Some(unfinished) = self.advance(self.intake.next()) {
-                self.intake.put_back(unfinished);
+            if let Some(unfinished) = self.advance(intake.next()) {
+                intake.put_back(unfinished);
             }
         }
     }
@@ -176,6 +190,17 @@ impl Scheduler {
                 *offset = if end == job.texts[*next].len() { 0 } else { end };
                 *next += usize::from(*offset == 0);
             }
+            Progress::Chunking { model, rule, cut, chunks } => {
+                let text = &*job.texts[*next];
+                let complete = guarded(*next, || cut.step(text, rule, &model.tokenizer, chunks))?;
+                if complete || chunks.len() >= ENOUGH_CHUNKS {
+                    send_chunks(job, *next, complete, chunks);
+                }
+                if complete {
+                    *cut = Cut::default();
+                    *next += 1;
+                }
+            }
             Progress::Tokenizing(tokenizing) => {
                 let mut bytes = 0;
                 while *next < job.texts.len() && bytes < STEP_BYTES {
@@ -202,6 +227,10 @@ impl Scheduler {
         let model = model.map_err(|error| (error, None))?;
         Ok(match job.question {
             Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
+            Question::Chunk(rule) => {
+                let rule = Rule::new(rule, &model.name, &model.tokenizer).map_err(|error| (error, None))?;
+                Progress::Chunking { model, rule, cut: Cut::default(), chunks: Vec::new() }
+            }
             Question::Embed { isolated: true, .. } => {
                 let vectors = VectorsFrame::new(job.id, model.dimensions, job.texts.len());
                 Progress::Isolated { model, vectors, truncated: 0, cached: 0 }
@@ -215,6 +244,8 @@ impl Scheduler {
         match progress {
             // A request has at least one text, so one that is finished has begun.
             Progress::New => {}
+            // The last chunks have been sent.
+            Progress::Chunking { .. } => {}
             Progress::Counting { counts, .. } => {
                 let mut frame = Vec::new();
                 Reply::TokenCounts { id: job.id, counts }.append(&mut frame);
@@ -356,6 +387,21 @@ impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.0.lock_ready().held = false;
         self.0.ready_changed.notify_all();
+    }
+}
+
+/// Sends the chunks that have been found of the text at `position`, at the latest with its last.
+fn send_chunks(job: &Job, position: usize, complete: bool, chunks: &mut Vec<Chunk>) {
+    let mut rest = std::mem::take(chunks);
+    loop {
+        let chunks: Vec<Chunk> = rest.drain(..rest.len().min(MAX_CHUNKS)).collect();
+        let complete = complete && rest.is_empty();
+        let mut frame = Vec::new();
+        Reply::Chunks { id: job.id, position: position as u32, complete, chunks }.append(&mut frame);
+        job.caller.send(frame, None);
+        if rest.is_empty() {
+            return;
+        }
     }
 }
 

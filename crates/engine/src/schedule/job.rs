@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use vector_embed_protocol::{Effort, Overlong, Purpose, Reply, VectorsFrame};
+use vector_embed_protocol::{ChunkRule, Effort, Overlong, Purpose, Reply, VectorsFrame};
 
 use super::ready::Request;
 use crate::compute::LoadedModel;
@@ -44,6 +44,8 @@ pub enum Question {
     },
     /// Their numbers of tokens.
     TokenCount,
+    /// Where to cut them.
+    Chunk(ChunkRule),
 }
 
 impl Question {
@@ -51,7 +53,7 @@ impl Question {
     pub(super) fn manner(self) -> (Purpose, Overlong, Option<usize>) {
         match self {
             Self::Embed { purpose, overlong, max_tokens, .. } => (purpose, overlong, max_tokens),
-            Self::TokenCount => (Purpose::Document, Overlong::Truncate, None),
+            Self::TokenCount | Self::Chunk(_) => (Purpose::Document, Overlong::Truncate, None),
         }
     }
 }

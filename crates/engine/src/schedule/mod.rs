@@ -9,6 +9,8 @@
 //! Before a text is tokenized its vector is looked for in the cache, which the runner thread fills. A request whose
 //! vectors are all there is answered at once.
 //!
+//! Texts that are to be cut into chunks go to a thread of their own, and from there back.
+//!
 //! One short text is tokenized by the connection's own thread: that takes less time than waking another, and it
 //! does not wait behind the tokenizing of bulk work.
 //!
@@ -51,6 +53,8 @@ const RUN_COST_TOKENS: usize = 12;
 /// Accepts requests and has them computed.
 pub struct Scheduler {
     intake: Intake,
+    /// Texts to cut.
+    chunking: Intake,
     ready: Mutex<ReadyState>,
     ready_changed: Condvar,
     models: ModelStore,
@@ -72,7 +76,7 @@ struct ReadyState {
 }
 
 impl Scheduler {
-    /// Starts the two threads. `batch_tokens` bounds a batch's padded size, a single text apart; `cache_bytes` the
+    /// Starts the three threads. `batch_tokens` bounds a batch's padded size, a single text apart; `cache_bytes` the
     /// vectors that are kept for texts that come again; `directory` is where the engine remembers texts that
     /// crashed it.
     pub fn start(
@@ -83,6 +87,7 @@ impl Scheduler {
     ) -> std::io::Result<Arc<Self>> {
         let scheduler = Arc::new(Self {
             intake: Intake::default(),
+            chunking: Intake::default(),
             ready: Mutex::new(ReadyState {
                 queue: Ready::new(batch_tokens, RUN_COST_TOKENS),
                 running: false,
@@ -97,12 +102,14 @@ impl Scheduler {
             watchdog: Watchdog::default(),
             closed: AtomicBool::new(false),
         });
-        for (name, run) in
-            [("intake", Self::run_intake as fn(&Self)), ("runner", Self::run_batches as fn(&Self))]
-        {
+        for (name, run) in [
+            ("intake", Self::run_intake as fn(&Self)),
+            ("chunking", Self::run_chunking),
+            ("runner", Self::run_batches),
+        ] {
             let scheduler = Arc::clone(&scheduler);
             thread::Builder::new().name(name.to_owned()).spawn(move || {
-                // A request that kills one of the two threads would leave all others waiting: a crash is better,
+                // A request that kills one of the threads would leave all others waiting: a crash is better,
                 // the supervisor knows what to do about it.
                 if catch_unwind(AssertUnwindSafe(|| run(&scheduler))).is_err() {
                     std::process::abort();
@@ -120,7 +127,9 @@ impl Scheduler {
         if matches!(job.question, Question::Embed { .. }) {
             self.counters.add(Counter::Requests, 1);
         }
-        if let Some(job) = self.try_at_once(job) {
+        if matches!(job.question, Question::Chunk(_)) {
+            self.chunking.push(job);
+        } else if let Some(job) = self.try_at_once(job) {
             self.intake.push(job);
         }
     }
@@ -160,14 +169,14 @@ impl Scheduler {
         self.closed.store(true, Ordering::SeqCst);
         let end = Instant::now() + limit;
         while Instant::now() < end {
-            for job in self.intake.take_all() {
+            for job in self.intake.take_all().into_iter().chain(self.chunking.take_all()) {
                 job.fail(&Error::Retiring, None);
             }
             let mut ready = self.lock_ready();
             for pending in ready.queue.take_all() {
                 pending.hand_over();
             }
-            if self.intake.is_idle() && !ready.running {
+            if self.intake.is_idle() && self.chunking.is_idle() && !ready.running {
                 return;
             }
             drop(ready);

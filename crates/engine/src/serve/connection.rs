@@ -237,6 +237,7 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
             };
             (embed.id, question, embed.model, embed.expected_hash, embed.texts)
         }
+        Request::Chunk(chunk) => (chunk.id, Question::Chunk(chunk.rule), chunk.model, None, chunk.texts),
         Request::TokenCount { id, model, texts } => (id, Question::TokenCount, model, None, texts),
     };
     if texts.is_empty() {

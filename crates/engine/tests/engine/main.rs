@@ -1,5 +1,6 @@
 //! The engine's tests with the real ONNX Runtime and real models, in one program so that it is linked once.
 
+mod chunks;
 mod command_line;
 mod directories;
 mod golden;

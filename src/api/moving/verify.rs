@@ -49,11 +49,7 @@ fn verify(
 ) -> Row {
     let found = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
-        let columns: Vec<&str> = columns
-            .elements()
-            .iter()
-            .map(|column| column.as_ref().map(Text::as_str).ok_or(Error::Null("a column")))
-            .collect::<Result<_, _>>()?;
+        let columns = super::names(columns)?;
         let embedding = embedding.as_ref().ok_or(Error::Null("embedding"))?.as_str();
         let model = model.as_ref().map_or(Model::Default, |model| Model::Named(model.as_str()));
         let sample = sample.ok_or(Error::Null("sample"))?;
@@ -80,11 +76,11 @@ fn verify(
 
 /// Half of the sample are the longest texts, since only these show at which length they were cut. The rest is chosen
 /// by a hash, so that the same rows give the same answer.
-fn query(table: &Table, embedding: &str, columns: &[&str], sample: i32) -> Result<String, Error> {
+fn query(table: &Table, embedding: &str, columns: &[String], sample: i32) -> Result<String, Error> {
     if columns.is_empty() {
         return Err(Error::NoColumns);
     }
-    for name in columns.iter().chain([&embedding]) {
+    for name in columns.iter().map(String::as_str).chain([embedding]) {
         table.column(name)?;
     }
     let texts: Vec<String> = columns.iter().map(|name| format!("{}::text", quote_identifier(name))).collect();

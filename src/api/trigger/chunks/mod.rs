@@ -1,0 +1,6 @@
+//! Triggers that keep a chunk table true to a table of documents, and attaching them.
+
+mod attach;
+mod link;
+mod options;
+mod sync;

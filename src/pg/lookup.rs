@@ -1,0 +1,113 @@
+//! Finding tables, sequences and operators for statements that are put together.
+
+use std::ffi::CStr;
+
+use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::pg_sys;
+
+use super::table::{Column, KeyColumn, Table};
+use super::text::{Text, from_server, to_server};
+use super::transition::quoted_type;
+use crate::error::{ColumnFault, Error, OrRaise};
+
+mod c {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        // Of commands/sequence.h, which pgrx does not bind.
+        pub(super) fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+    }
+}
+
+impl Table {
+    /// The relation of this name in this schema.
+    pub(crate) fn find(schema: &str, name: &str) -> Option<pg_sys::Oid> {
+        let (schema, name) = (to_server(schema), to_server(name));
+        // SAFETY: lookups in the catalogs.
+        let oid = unsafe {
+            let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+            if schema == pg_sys::InvalidOid {
+                return None;
+            }
+            pg_sys::get_relname_relid(name.as_ptr(), schema)
+        };
+        (oid != pg_sys::InvalidOid).then_some(oid)
+    }
+
+    /// Opens a table whose rows a trigger writes, with the lock of who writes rows. Nobody is to hold up other people's
+    /// tables: one that is not this owner's is opened without a lock that stays.
+    pub(crate) fn open_to_write(oid: pg_sys::Oid, owner: pg_sys::Oid) -> Result<Self, Error> {
+        let seen = Self::open(oid, pg_sys::AccessShareLock, false)?;
+        if seen.owner() != owner {
+            return Ok(seen);
+        }
+        Self::open(oid, pg_sys::RowExclusiveLock, true)
+    }
+
+    /// The type of the column of this number, as SQL has it, without its modifier: a cast to it cuts nothing off.
+    pub(crate) fn type_of(&self, number: i16) -> String {
+        quoted_type(self.attribute(number).atttypid, -1)
+    }
+
+    /// The same, with its modifier.
+    pub(crate) fn whole_type_of(&self, number: i16) -> String {
+        let attribute = self.attribute(number);
+        quoted_type(attribute.atttypid, attribute.atttypmod)
+    }
+
+    /// `one = two`, of a column's type, by the type's own equality.
+    pub(crate) fn equality(&self, column: &Column, one: &str, two: &str) -> Result<String, Error> {
+        let of = self.attribute(column.number).atttypid;
+        // SAFETY: an entry of the cache lives as long as the process.
+        let operator = unsafe { (*pg_sys::lookup_type_cache(of, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
+        if operator == pg_sys::InvalidOid {
+            return Err(self.fault(&column.name, ColumnFault::NoEquality));
+        }
+        Ok(operator_clause(one, two, of, operator))
+    }
+
+    /// `one = two`, of a key column's type, by the key's own equality.
+    pub(crate) fn key_equality(&self, key: KeyColumn, one: &str, two: &str) -> String {
+        operator_clause(one, two, self.attribute(key.number).atttypid, key.operator)
+    }
+}
+
+/// A number of a sequence that belongs to a column, whoever asks: who may insert rows need not be allowed to use it.
+pub(crate) fn next_value(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: raises an error if there is no such sequence.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| c::nextval_internal(sequence, false)) }
+}
+
+/// `one = two`, with the operator named in full and operands cast to what it takes.
+fn operator_clause(one: &str, two: &str, of: pg_sys::Oid, operator: pg_sys::Oid) -> String {
+    let (one, two) = (to_server(one), to_server(two));
+    // SAFETY: the buffer is ours, and the operands end with NUL.
+    unsafe {
+        let mut buffer = pg_sys::StringInfoData::default();
+        pg_sys::initStringInfo(&mut buffer);
+        pg_sys::generate_operator_clause(&mut buffer, one.as_ptr(), of, operator, two.as_ptr(), of);
+        from_server(CStr::from_ptr(buffer.data))
+    }
+}
+
+/// A `jsonb` argument, written out.
+#[derive(Debug)]
+pub(crate) struct Json<'a>(Text<'a>);
+
+impl Json<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+// SAFETY: the argument's datum is read as what the SQL declaration says, `jsonb`.
+unsafe impl<'fcx> ArgAbi<'fcx> for Json<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the argument is not NULL; the output function returns a palloc'd string that ends with NUL.
+        let text = unsafe { arg.unbox_arg_using_from_datum::<pg_sys::Datum>() }.map(|datum| unsafe {
+            let text = pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), datum);
+            Text::from_server(CStr::from_ptr(text).to_bytes().into())
+        });
+        Self(text.expect("is not called with NULL").or_raise())
+    }
+}
