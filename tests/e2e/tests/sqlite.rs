@@ -157,7 +157,9 @@ fn copies_keep_to_temp_file_limit() {
 /// Files without a name that a process has open.
 fn nameless_files(pid: Pid) -> usize {
     let links = names(Path::new(&format!("/proc/{pid}/fd"))).into_iter().flat_map(fs::read_link);
-    links.filter(|link| link.starts_with("/var/tmp") && link.to_string_lossy().ends_with(" (deleted)")).count()
+    links
+        .filter(|link| link.starts_with("/var/tmp") && link.to_string_lossy().ends_with(" (deleted)"))
+        .count()
 }
 
 #[test]

@@ -66,12 +66,7 @@ fn comparable(column: &Attribute, of: Type, comparison: Comparison, invalid: Inv
 /// The statement for a scan. Without operands, as EXPLAIN shows it.
 ///
 /// Filters were accepted when the scan was planned, which may be long ago; another file may be there since.
-pub(super) fn build(
-    relation: &Relation,
-    scan: &Scan,
-    invalid: InvalidText,
-    resume: Option<Resume>,
-) -> Query {
+pub(super) fn build(relation: &Relation, scan: &Scan, invalid: InvalidText, resume: Option<Resume>) -> Query {
     let mut bound = Vec::new();
     let key: Vec<String> = match &relation.key {
         Key::Rowid(name) => vec![name.clone()],
