@@ -91,6 +91,8 @@ pub(crate) enum Error {
     ForeignType { column: String, table: String, of: String },
     #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
     ForeignNull { column: String, table: String, row: String },
+    #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+    ForeignHidden { column: String, table: String, wanted: String },
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -153,6 +155,7 @@ impl Error {
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+            Self::ForeignHidden { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
             Self::Trigger { .. }
             | Self::Column { .. }
@@ -199,6 +202,9 @@ impl Error {
             Self::ForeignNull { row, .. } => Some(format!(
                 "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
             )),
+            Self::ForeignHidden { .. } => {
+                Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
+            }
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }

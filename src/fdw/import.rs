@@ -146,16 +146,16 @@ fn distinct(name: &str, taken: &mut HashSet<String>) -> String {
     while !taken.insert(candidate.clone()) {
         number += 1;
         let ending = format!("_{number}");
-        candidate = cut(name, MAX_BYTES - ending.len()) + &ending;
+        candidate = cut(&identifier(name), MAX_BYTES - ending.len()) + &ending;
     }
     candidate
 }
 
 const MAX_BYTES: usize = pg_sys::NAMEDATALEN as usize - 1;
 
-/// A name as PostgreSQL cuts it.
+/// A name as PostgreSQL cuts it, which has none that are empty.
 fn identifier(name: &str) -> String {
-    cut(name, MAX_BYTES)
+    cut(if name.is_empty() { "table" } else { name }, MAX_BYTES)
 }
 
 fn cut(name: &str, bytes: usize) -> String {

@@ -109,7 +109,7 @@ pub(super) unsafe extern "C-unwind" fn iterate(
             let operands = finish(own.evaluate((*node).ss.ps.ps_ExprContext));
             finish(own.start(operands));
         }
-        if finish(own.fill(slot)) {
+        if finish(own.fill(slot).map_err(|error| as_told(error, node))) {
             pg_sys::ExecStoreVirtualTuple(slot);
         }
         slot
@@ -172,11 +172,8 @@ impl Own {
                 let column = converter.column();
                 if datum.is_none() && column.not_null && rows.losses().values > before {
                     let column = column.name.clone();
-                    return Err(Error::ForeignNull {
-                        column,
-                        table: self.scan.table.clone(),
-                        row: rows.row_name(),
-                    });
+                    let (table, row) = (self.scan.table.clone(), rows.row_name());
+                    return Err(Error::ForeignNull { column, table, row });
                 }
                 let place = column.number as usize - 1;
                 *(*slot).tts_isnull.add(place) = datum.is_none();
@@ -184,6 +181,33 @@ impl Own {
             }
         }
         Ok(true)
+    }
+}
+
+/// Whether the current user may read the foreign table. Who reads a view of it must not learn by errors what the
+/// view keeps back.
+unsafe fn may_read(node: *mut pg_sys::ForeignScanState) -> bool {
+    // SAFETY: the executor's own structures.
+    unsafe {
+        let (table, mode) = ((*(*node).ss.ss_currentRelation).rd_id, pg_sys::ACL_SELECT as pg_sys::AclMode);
+        pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), mode) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// An error as the current user may be told of it.
+unsafe fn as_told(error: Error, node: *mut pg_sys::ForeignScanState) -> Error {
+    // SAFETY: the caller's node.
+    if unsafe { may_read(node) } {
+        return error;
+    }
+    match error {
+        Error::Source(SourceError::Value(bad)) => {
+            Error::ForeignHidden { column: bad.column, table: bad.table, wanted: bad.wanted }
+        }
+        Error::ForeignNull { column, table, .. } => {
+            Error::ForeignNull { column, table, row: "one of the rows".to_owned() }
+        }
+        error => error,
     }
 }
 
@@ -223,8 +247,9 @@ pub(super) unsafe extern "C-unwind" fn end(node: *mut pg_sys::ForeignScanState) 
         }
         let own = own(node);
         if let Some(mut rows) = own.rows.take() {
-            let losses = std::mem::take(rows.losses_mut());
+            let mut losses = std::mem::take(rows.losses_mut());
             drop(rows);
+            losses.first.take_if(|_| !may_read(node));
             if !losses.is_empty() {
                 warning::losses(&own.scan.table, losses);
             }

@@ -1,8 +1,9 @@
 //! Text that PostgreSQL can have: UTF-8 without NUL.
 
-use std::fmt::Write;
-
 use crate::error::Problem;
+
+/// More make a text of more than a gigabyte.
+const MAX_HEX_BYTES: usize = 1 << 29;
 
 /// What becomes of text that PostgreSQL cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,11 +32,11 @@ pub(crate) fn fitting<'a>(
     match invalid_text {
         InvalidText::Error => return Err(problem),
         InvalidText::Strip => strip(bytes, scratch),
+        InvalidText::Hex if bytes.len() > MAX_HEX_BYTES => return Err(Problem::Range),
         InvalidText::Hex => {
             scratch.push_str("\\x");
-            for byte in bytes {
-                write!(scratch, "{byte:02x}").expect("a String takes everything");
-            }
+            let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+            scratch.extend(halves.map(|half| char::from(b"0123456789abcdef"[usize::from(half)])));
         }
     }
     Ok(scratch)

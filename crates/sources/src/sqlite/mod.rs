@@ -88,7 +88,7 @@ impl Source for Sqlite {
     fn query(&self, scan: &Scan) -> Result<String, Error> {
         let database = self.open()?;
         let relation = self.relation(&database, &scan.table)?;
-        Ok(query::build(&relation, scan, None).sql)
+        Ok(query::build(&relation, scan, self.invalid_text, None).sql)
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
