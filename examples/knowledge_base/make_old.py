@@ -199,6 +199,7 @@ def points():
     by_chunk["network.md#3"].pop("chunk_id")  # the first version had none
     by_chunk["network.md#4"].pop("text")
     by_chunk["network.md#5"].pop("user_id")
+    by_chunk["Choir#2"]["language"] = "pt"  # a later version wrote that, for a week
     # An upload that was interrupted and made again, under another id.
     found["1"] = {**by_chunk["budget.xlsx#1"], "updated_at": "2024-12-31T00:00:00Z"}
     return found

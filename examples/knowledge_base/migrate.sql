@@ -134,11 +134,10 @@ GROUP BY c.relname
 INSERT INTO migration_report
     SELECT 'document_chunks', point_id, '(row)', problem, payload::text FROM legacy.points WHERE problem IS NOT NULL
     UNION ALL
-    SELECT 'document_chunks', point_id, v.column_name, 'does not fit, NULL now', payload ->> v.column_name
-    FROM legacy.points CROSS JOIN LATERAL (VALUES
-        ('metadata', metadata::text), ('chunk_index', chunk_index::text),
-        ('created_at', created_at::text), ('updated_at', updated_at::text)) AS v (column_name, now)
-    WHERE problem IS NULL AND v.now IS NULL AND payload ->> v.column_name IS NOT NULL;
+    SELECT 'document_chunks', p.point_id, e.key,
+           CASE WHEN to_jsonb(f) ? e.key THEN 'does not fit, NULL now' ELSE 'there is no such column' END, e.value
+    FROM legacy.points AS p JOIN legacy.document_chunks_fit AS f USING (chunk_id) CROSS JOIN LATERAL jsonb_each_text(p.payload) AS e
+    WHERE p.problem IS NULL AND e.value IS NOT NULL AND to_jsonb(f) - 'embedding' ->> e.key IS NULL;
 
 -- 6. New rows get ids after the copied ones, and after those of rows that SQLite remembers and has no more.
 SELECT s.* FROM (VALUES ('users'), ('chat_sessions'), ('chat_messages'), ('usage_logs'), ('notion_syncs'), ('document_chunks')) AS t (name)

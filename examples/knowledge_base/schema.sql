@@ -76,7 +76,8 @@ CREATE TABLE document_chunks (
 CREATE INDEX document_chunks_user_source_idx ON document_chunks (user_id, source_type);
 CREATE INDEX document_chunks_source_id_idx ON document_chunks (source_id);
 
--- What did not fit, as it was: values that are NULL or another text now, and rows that have no place.
+-- What did not fit, as it was: values that are NULL or another text now or have no column, and rows that
+-- have no place.
 CREATE TABLE migration_report (
     table_name   text NOT NULL,
     row_key      text NOT NULL,      -- the id in SQLite, or the point's in Qdrant

@@ -33,6 +33,12 @@ BEGIN
         SELECT FROM vector_embed.sqlite_check('kb_sqlite') AS c
         WHERE NOT EXISTS (SELECT FROM migration_report AS r WHERE r.table_name = c.table_name AND r.row_key = c.rowid::text
                           AND r.column_name IN (c.column_name, '(row)'))), 'the report is not complete';
+    ASSERT NOT EXISTS (
+        SELECT FROM legacy.knowledgebase AS k CROSS JOIN LATERAL jsonb_each_text(k.payload) AS e
+        LEFT JOIN document_chunks AS c ON c.chunk_id IN (k.payload ->> 'chunk_id', k.id)
+        WHERE e.value IS NOT NULL AND to_jsonb(c) - 'embedding' ->> e.key IS NULL
+            AND NOT EXISTS (SELECT FROM migration_report AS r WHERE r.table_name = 'document_chunks' AND r.row_key = k.id
+                            AND r.column_name IN (e.key, '(row)'))), 'the report is not complete';
 
     -- Vectors are the model's own, and new ones will be.
     SELECT * INTO found FROM vector_embed.verify('document_chunks', 'embedding', '{text}', 'all-MiniLM-L6-v2', 200);
