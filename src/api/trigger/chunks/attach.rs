@@ -8,8 +8,7 @@ use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
 use super::super::attachment::{Record, Recorded, Timing};
-use super::super::statement::check_kind;
-use super::link::{Link, qualified};
+use super::link::{Link, check_documents, qualified};
 use super::options::{Names, Options};
 use super::sync::FUNCTION;
 use crate::api::vectors::{self, Wanted};
@@ -108,7 +107,7 @@ impl Wish {
     fn carry_out(&self) -> Result<(), Error> {
         // What takes time, asking the engine, is done before anybody has to wait for the table.
         let seen = Table::look_at(self.relation)?;
-        check_kind(&seen)?;
+        check_documents(&seen)?;
         seen.text_column(&seen.column(&self.column)?, crate::pg::table::Moment::After)?;
         let hash = client::model(&self.model)?.hash;
         let dimensions = self.probe(&hash)?;
@@ -123,6 +122,7 @@ impl Wish {
         link.check_dimensions(&self.model, dimensions)?;
         if name.oid.is_some() {
             link.check_existing()?;
+            self.check_alone(&seen, &chunks, &name)?;
         }
         let arguments = [&self.column, &self.model, &name.schema, &name.table, &options.to_json()];
         let existing = keepers(&seen, &name);
@@ -165,7 +165,7 @@ impl Wish {
         let key = match &self.key {
             Some(key) => key.clone(),
             None => {
-                let key = documents.primary_key()?;
+                let key = check_documents(documents)?;
                 key.iter()
                     .map(|column| format!("document_{}", documents.column_name(column.number)))
                     .collect()
@@ -195,7 +195,7 @@ impl Wish {
         options: &Options,
         dimensions: usize,
     ) -> Result<(), Error> {
-        let of_documents = documents.primary_key()?;
+        let of_documents = check_documents(documents)?;
         if of_documents.len() != options.key.len() {
             let (key, named) = (of_documents.len(), options.key.len());
             return Err(documents.unfit(TableFault::KeyColumns { key, named }));
@@ -236,6 +236,26 @@ impl Wish {
         );
         let owner = spi::strings(&qualified(&owner))?.pop().ok_or(Error::Internal("an owner is no role"))?;
         spi::execute(&format!("ALTER TABLE {table} OWNER TO {owner}"))
+    }
+
+    /// Makes sure that no other table of documents has its chunks there: of equal keys one would be taken for the other.
+    fn check_alone(&self, documents: &Table, chunks: &Table, name: &Name) -> Result<(), Error> {
+        let others = format!(
+            "SELECT DISTINCT t.tgrelid::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
+             JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid \
+             WHERE t.tgfoid = {} AND c.relowner = {} AND NOT t.tgrelid = {}",
+            trigger_function(FUNCTION).to_u32(),
+            documents.owner().to_u32(),
+            documents.oid().to_u32(),
+        );
+        for oid in spi::strings(&qualified(&others))? {
+            let oid = oid.parse::<u32>().map_err(|_| Error::Internal("an oid is no number"))?;
+            let other = Table::look_at(oid.into())?;
+            if !keepers(&other, name).is_empty() {
+                return Err(chunks.unfit(TableFault::ChunksOfAnother { documents: other.name() }));
+            }
+        }
+        Ok(())
     }
 
     /// Leaves triggers alone that are those that would be made; refuses others.

@@ -1,5 +1,6 @@
 //! A table of documents and its chunk table, and the statements that keep one true to the other.
 
+use super::super::statement::check_kind;
 use super::options::Options;
 use crate::error::{ColumnFault, Error, TableFault};
 use crate::pg::spi;
@@ -39,7 +40,7 @@ impl<'t> Link<'t> {
         if chunks.owner() != documents.owner() {
             return Err(chunks.unfit(TableFault::OtherOwner { documents: documents.name() }));
         }
-        let key = documents.primary_key()?;
+        let key = check_documents(documents)?;
         if key.len() != options.key.len() {
             return Err(documents.unfit(TableFault::KeyColumns { key: key.len(), named: options.key.len() }));
         }
@@ -145,14 +146,13 @@ impl<'t> Link<'t> {
         [("row".to_owned(), CellKind::Text)].into_iter().chain(key).chain(numbers).collect()
     }
 
-    /// Gives chunks their places; with `aside`, where each place may be taken until all have moved, negative ones.
-    pub(super) fn update(&self, aside: bool) -> String {
-        let index = if aside { "-1 OPERATOR(pg_catalog.-) v.chunk_index" } else { "v.chunk_index" };
+    /// Gives chunks their places, or, where each of these may be taken until all have moved, places so far behind.
+    pub(super) fn update(&self, behind: i64) -> String {
         let numbers = self.options.columns.numbers();
         let assignments: Vec<String> = self
             .copies()
             .into_iter()
-            .chain([(self.index(), index.to_owned())])
+            .chain([(self.index(), place_behind(behind))])
             .chain(numbers.into_iter().filter_map(|(name, column)| {
                 column.map(|column| (quote_identifier(column), format!("v.{name}")))
             }))
@@ -167,14 +167,15 @@ impl<'t> Link<'t> {
         )
     }
 
-    /// Brings chunks back that were put aside.
-    pub(super) fn bring_back(&self) -> Result<String, Error> {
+    /// Brings chunks back that [`Self::update`] has put behind.
+    pub(super) fn bring_back(&self, behind: i64) -> Result<String, Error> {
         let index = self.index();
         Ok(format!(
             "UPDATE ONLY {} AS t SET {index} = v.chunk_index FROM vector_embed_rows AS v \
-             WHERE {} AND t.{index} OPERATOR(pg_catalog.=) (-1 OPERATOR(pg_catalog.-) v.chunk_index)",
+             WHERE {} AND t.{index} OPERATOR(pg_catalog.=) ({})",
             self.chunks.quoted_name(),
             self.is_chunk("k")?,
+            place_behind(behind),
         ))
     }
 
@@ -249,6 +250,17 @@ impl<'t> Link<'t> {
         Ok(clauses.collect::<Result<Vec<_>, _>>()?.join(" AND "))
     }
 
+    /// That there is a chunk of the document `d`.
+    pub(super) fn has_chunks(&self) -> Result<String, Error> {
+        let clauses = self.key.iter().zip(&self.chunk_key).map(|(of, column)| {
+            let value = format!("d.{}", self.documents.quoted_column(of.number));
+            let one = format!("t.{}", quote_identifier(&column.name));
+            self.chunks.equality(column, &one, &self.cast_key(value, of.number, column))
+        });
+        let clauses = clauses.collect::<Result<Vec<_>, _>>()?.join(" AND ");
+        Ok(format!("EXISTS (SELECT FROM ONLY {} AS t WHERE {clauses})", self.chunks.quoted_name()))
+    }
+
     /// A value of a document's key as the chunk table has it.
     fn cast_key(&self, value: String, of: i16, column: &Column) -> String {
         let (from, to) = (self.documents.type_of(of), self.chunks.type_of(column.number));
@@ -306,6 +318,22 @@ impl<'t> Link<'t> {
         let sequences = spi::strings(&qualified(&sql))?.into_iter().filter_map(sequence);
         Ok(sequences.filter(|sequence| !filled.contains(&&sequence.column)).collect())
     }
+}
+
+fn place_behind(behind: i64) -> String {
+    if behind == 0 {
+        "v.chunk_index".to_owned()
+    } else {
+        format!("v.chunk_index OPERATOR(pg_catalog.+) {behind}")
+    }
+}
+
+/// The primary key of a table of documents, which has to be one that can have chunks.
+pub(super) fn check_documents(documents: &Table) -> Result<Vec<KeyColumn>, Error> {
+    check_kind(documents).and_then(|()| documents.primary_key()).map_err(|error| match error {
+        Error::Table { table, fault } => Error::Table { table, fault: TableFault::Documents(fault.into()) },
+        other => other,
+    })
 }
 
 /// A sequence, and the column that has its numbers.

@@ -9,13 +9,13 @@ use std::collections::{HashMap, VecDeque};
 use pgrx::prelude::*;
 
 use super::super::attachment::recorded_hash;
-use super::super::statement::check_kind;
 use super::link::{Link, Sequence};
 use super::options::Options;
 use crate::api::chunk::{Passage, Passages};
 use crate::api::vectors::{self, Wanted};
 use crate::client;
 use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
+use crate::pg::exact::Exact;
 use crate::pg::lookup::next_value;
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
@@ -56,7 +56,6 @@ fn embed_chunks(call: TriggerCall<'_>) -> Nothing {
 fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Error> {
     let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
     let documents = call.table();
-    check_kind(&documents)?;
     let arguments = call.arguments();
     let [column, model, schema, table, options] = arguments.as_slice() else {
         return Err(fault(TriggerFault::ChunkArguments));
@@ -78,6 +77,8 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
         }
         _ => return Err(fault(TriggerFault::Event { expected: "after a statement" })),
     };
+    // Keys are written, and read again by statements.
+    let _exact = Exact::new();
     let mut scratch = Scratch::new();
     let mut old_rows = match (call.event(), old_rows) {
         (Event::AfterInsertStatement, _) => None,
@@ -157,7 +158,8 @@ impl Document {
         let old_key = Some(self::key(link, old)?).filter(|old_key| *old_key != key);
         let mut is_copied_anew = false;
         for column in &link.copied {
-            is_copied_anew |= old.written(column.number)? != new.written(column.number)?;
+            is_copied_anew |=
+                column.is_virtual() || old.written(column.number)? != new.written(column.number)?;
         }
         let rewritten = old_key.is_some() || is_copied_anew;
         let changed = rewritten || !new.is_stored_alike(old, link.text);
@@ -180,6 +182,8 @@ struct Sync<'a> {
     hash: Option<String>,
     documents: Vec<Document>,
     bytes: usize,
+    /// A place behind all chunks of the documents so far.
+    behind: i64,
     gone: Rows,
     moved: Rows,
     new: Option<New>,
@@ -199,6 +203,7 @@ impl<'a> Sync<'a> {
             hash: recorded_hash(call)?,
             documents: Vec::new(),
             bytes: 0,
+            behind: 0,
             gone: Rows::new([("row", CellKind::Text)]),
             moved: Rows::new(named(&link.moved_columns())),
             new: None,
@@ -244,6 +249,7 @@ impl<'a> Sync<'a> {
         let mut fresh = Vec::new();
         for ((place, text), chunks) in places.into_iter().zip(texts).zip(cut) {
             let mut of_document = existing.remove(&place).unwrap_or_default();
+            self.behind = self.behind.max(chunks.len() as i64);
             for (passage, index) in Passages::new(text, chunks).zip(0..) {
                 let known = of_document.get_mut(&passage.content).and_then(VecDeque::pop_front);
                 match known {
@@ -274,6 +280,7 @@ impl<'a> Sync<'a> {
             for (to, from) in read.iter_mut().zip(numbers) {
                 *to = from.as_deref().map(number).transpose()?;
             }
+            self.behind = self.behind.max(read[0].map_or(0, |index| index.saturating_add(1)));
             match content {
                 Some(content) if lacks_vector == "f" => existing
                     .entry(number(place)? as usize)
@@ -366,7 +373,7 @@ impl<'a> Sync<'a> {
 
     fn finish(mut self) -> Result<Statements, Error> {
         self.flush()?;
-        let Self { link, gone, moved, new, .. } = self;
+        let Self { link, behind, gone, moved, new, .. } = self;
         let owner = link.documents.owner();
         let mut statements = [None; 4];
         if gone.count() > 0 {
@@ -374,12 +381,14 @@ impl<'a> Sync<'a> {
             statements[0] = Some(gone.into_statement(owner, &link.delete(), Command::Delete, Some(count)));
         }
         if moved.count() > 0 {
-            let (count, aside) = (moved.count(), link.places_are_unique()?);
-            if aside {
-                let update = moved.share(owner, &link.update(true), Command::Update, Some(count));
-                statements[1] = Some(update);
-            }
-            let last = if aside { link.bring_back()? } else { link.update(false) };
+            let count = moved.count();
+            let last = if link.places_are_unique()? {
+                let aside = link.update(behind);
+                statements[1] = Some(moved.share(owner, &aside, Command::Update, Some(count)));
+                link.bring_back(behind)?
+            } else {
+                link.update(0)
+            };
             statements[2] = Some(moved.into_statement(owner, &last, Command::Update, Some(count)));
         }
         if let Some(New { rows, sequences }) = new {
