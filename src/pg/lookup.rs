@@ -84,6 +84,11 @@ impl Column {
     }
 }
 
+pub(crate) fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// A number of a sequence that belongs to a column, whoever asks: who may insert rows need not be allowed to use it.
 pub(crate) fn next_value(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: raises an error if there is no such sequence.

@@ -176,7 +176,7 @@ impl Wish {
         self.compatible(&table, &hash)?
             .iter()
             .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        self.create(&table, &Record { timing: self.timing, hash: &hash })
+        self.create(&table, &Record { timing: self.timing, hash: &hash, arguments: &[] })
     }
 
     /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.

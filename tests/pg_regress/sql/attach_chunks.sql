@@ -176,6 +176,17 @@ INSERT INTO strict VALUES
 UPDATE strict SET body = 'A new first sentence here. ' || body WHERE id = 1;
 UPDATE strict SET id = 3 - id;
 SELECT * FROM (SELECT id, chunk_index, content, made FROM strict_chunks) c ORDER BY id, chunk_index;
+-- A key that another document had, and a trigger that changes the text once the key has changed.
+WITH gone AS (DELETE FROM strict WHERE id = 2 RETURNING id) UPDATE strict SET id = 2 FROM gone WHERE strict.id = 1;
+CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_trigger_depth() < 2 THEN UPDATE chunks.strict SET body = NEW.body || ' It goes on.' WHERE id = NEW.id; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER go_on AFTER UPDATE ON strict FOR EACH ROW EXECUTE FUNCTION go_on();
+UPDATE strict SET id = 1, body = body || ' With more words than fit in one chunk of these.';
+DROP TRIGGER go_on ON strict;
+SELECT * FROM (SELECT id, chunk_index, content FROM strict_chunks) c ORDER BY id, chunk_index;
 -- A chunk table is of one table of documents.
 CREATE TABLE others (id integer PRIMARY KEY, body text);
 SELECT vector_embed.attach_chunks('others', 'body', 'strict_chunks', '{id}');

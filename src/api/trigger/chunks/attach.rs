@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::super::attachment::{Record, Recorded, Timing};
+use super::super::attachment::{Record, Recorded, Timing, is_recorded};
 use super::link::{Link, check_documents, qualified};
 use super::options::{Names, Options};
 use super::sync::FUNCTION;
@@ -267,8 +267,10 @@ impl Wish {
         hash: &str,
     ) -> Result<(), Error> {
         let is_wanted = |trigger: &TriggerEntry| {
-            let recorded = Recorded::from_comment(trigger_comment(trigger.oid).as_deref());
-            trigger.arguments.iter().eq(arguments.iter().copied())
+            let comment = trigger_comment(trigger.oid);
+            let recorded = Recorded::from_comment(comment.as_deref());
+            is_recorded(comment.as_deref(), &trigger.arguments)
+                && trigger.arguments.iter().eq(arguments.iter().copied())
                 && trigger.fires()
                 && recorded == Recorded::Hash(hash.to_owned())
         };
@@ -328,9 +330,10 @@ fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
 }
 
 fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
+    let record = Record { timing: Timing::Statement, hash, arguments };
+    let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
-    let comment = quote_literal(&Record { timing: Timing::Statement, hash }.to_comment());
     for (suffix, event) in EVENTS {
         let trigger = quote_identifier(&trigger_name(table, &name.table, suffix));
         let event = event.replace("{table}", &quoted_table);

@@ -1,5 +1,7 @@
 //! A table of documents and its chunk table, and the statements that keep one true to the other.
 
+use pgrx::pg_sys;
+
 use super::super::statement::check_kind;
 use super::options::Options;
 use crate::error::{ColumnFault, Error, TableFault};
@@ -12,6 +14,8 @@ pub(super) struct Link<'t> {
     pub(super) documents: &'t Table,
     pub(super) chunks: &'t Table,
     pub(super) options: &'t Options,
+    /// Whose privileges statements need: the owner's, unless somebody else may have made the trigger.
+    pub(super) as_whom: pg_sys::Oid,
     pub(super) text: TextColumn,
     pub(super) embedding: VectorColumn,
     /// The documents' primary key.
@@ -55,6 +59,7 @@ impl<'t> Link<'t> {
             documents,
             chunks,
             options,
+            as_whom: documents.owner(),
             text: documents.text_column(&documents.column(column)?, Moment::After)?,
             embedding: chunks.vector_column(&chunks.column(&options.columns.embedding)?)?,
             key,
@@ -80,7 +85,8 @@ impl<'t> Link<'t> {
         let keys = |prefix: &'static str| {
             (0..self.key.len()).map(move |place| (format!("{prefix}{place}"), CellKind::Text))
         };
-        let first = [("doc".to_owned(), CellKind::Int), ("changed".to_owned(), CellKind::Bool)];
+        let first = [("doc", CellKind::Int), ("changed", CellKind::Bool), ("more", CellKind::Bool)];
+        let first = first.map(|(name, kind)| (name.to_owned(), kind));
         first.into_iter().chain(keys("k")).chain(keys("w")).collect()
     }
 
@@ -88,7 +94,7 @@ impl<'t> Link<'t> {
     pub(super) fn select_texts(&self) -> Result<String, Error> {
         Ok(format!(
             "SELECT v.doc, d.{}::pg_catalog.text FROM vector_embed_rows AS v JOIN ONLY {} AS d ON {} \
-             WHERE v.changed OR NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {}) ORDER BY v.doc",
+             WHERE NOT v.more AND (v.changed OR NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})) ORDER BY v.doc",
             self.documents.quoted_column(self.text.number),
             self.documents.quoted_name(),
             self.is_document(),
@@ -297,6 +303,9 @@ impl<'t> Link<'t> {
 
     /// The sequences that number the chunk table's rows, where its owner's columns have them as defaults.
     pub(super) fn sequences(&self) -> Result<Vec<Sequence>, Error> {
+        if self.as_whom != self.chunks.owner() {
+            return Ok(Vec::new());
+        }
         let sql = format!(
             "SELECT pg_catalog.concat(s.objid::pg_catalog.int8, ' ', a.attname) FROM pg_catalog.pg_attrdef AS x \
              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.adrelid AND a.attnum = x.adnum \
