@@ -28,7 +28,7 @@ install:	## build and install into PG_CONFIG's server: library, SQL, engine, ONN
 	@scripts/build
 	@scripts/install
 
-demo:	## 2,000 real short texts embedded, indexed and searched on a throwaway cluster (KEEP=1 keeps it)
+demo:	## a damaged Chroma directory moves to PostgreSQL and is searched, on a throwaway cluster (KEEP=1 keeps it)
 	@scripts/demo
 
 check:	## everything that must pass, with PostgreSQL 15; CI also runs check-pg PG=18

@@ -83,12 +83,16 @@ pub(crate) enum Error {
     Source(vector_embed_sources::Error),
     #[error("{}", fault.tell(option).message)]
     ForeignOption { option: String, fault: OptionFault },
-    #[error("schema \"{0}\" does not exist in the source")]
-    ForeignSchema(String),
+    #[error("server \"{0}\" is not one of vector_embed_sqlite")]
+    NoSqlite(String),
+    #[error("schema \"{schema}\" does not exist in the source")]
+    ForeignSchema { schema: String, valid: &'static str },
     #[error("column \"{column}\" of foreign table \"{table}\" is of type {of}, which cannot be read")]
     ForeignType { column: String, table: String, of: String },
     #[error("null value in column \"{column}\" of table \"{table}\" violates not-null constraint")]
     ForeignNull { column: String, table: String, row: String },
+    #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
+    ForeignHidden { column: String, table: String, wanted: String },
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -148,8 +152,10 @@ impl Error {
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
-            Self::ForeignSchema(_) => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
+            Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
             Self::ForeignNull { .. } => PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+            Self::ForeignHidden { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
             Self::ForeignType { .. } => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
             Self::Trigger { .. }
             | Self::Column { .. }
@@ -196,6 +202,9 @@ impl Error {
             Self::ForeignNull { row, .. } => Some(format!(
                 "The value at {row} does not fit, and would be NULL by option \"on_error\" of the foreign table."
             )),
+            Self::ForeignHidden { .. } => {
+                Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
+            }
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
@@ -239,7 +248,7 @@ impl Error {
             Self::SequenceEnds { .. } => {
                 Some("Alter the sequence's bounds, or the type of sequence and column.".to_owned())
             }
-            Self::ForeignSchema(_) => Some("The only one is \"main\".".to_owned()),
+            Self::ForeignSchema { valid, .. } => Some(format!("The only one is \"{valid}\".")),
             Self::ForeignNull { .. } => Some("Drop NOT NULL from the foreign table's column.".to_owned()),
             Self::ForeignType { .. } => {
                 Some("Declare it as text, and cast what is read.".to_owned())

@@ -16,6 +16,14 @@ pub(crate) enum OptionFault {
     Value { value: String, valid: &'static str },
     /// Whoever sets it needs a privilege.
     Denied,
+    /// Whoever sets it needs to be a superuser.
+    NoSuperuser,
+    /// Another one is given, too.
+    Both { other: &'static str },
+    /// Another one has to be given, too.
+    Needs { other: &'static str },
+    /// Its value, which is not told, is not one of these.
+    Secret { valid: &'static str },
 }
 
 impl OptionFault {
@@ -46,6 +54,24 @@ impl OptionFault {
                 format!("permission denied to set option \"{option}\""),
             )
             .detail("Only roles with privileges of the role \"pg_read_server_files\" may set it."),
+            Self::NoSuperuser => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to set option \"{option}\""),
+            )
+            .detail("Only superusers may set it."),
+            Self::Both { other } => Told::new(
+                PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
+                format!("options \"{option}\" and \"{other}\" exclude each other"),
+            ),
+            Self::Needs { other } => Told::new(
+                PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
+                format!("option \"{option}\" is of no use without \"{other}\""),
+            ),
+            Self::Secret { valid } => Told::new(
+                PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+                format!("invalid value for option \"{option}\""),
+            )
+            .hint(*valid),
         }
     }
 }
@@ -70,6 +96,40 @@ pub(super) fn tell(error: &SourceError) -> Told {
         SourceError::TooLarge { .. } => {
             Told::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message)
                 .hint("Raise temp_file_limit, or let the server's user lock the file where it is.")
+        }
+        SourceError::NoSchema { .. } => Told::new(PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND, message)
+            .hint("Option \"tenant\" of the server tells whose databases are looked at."),
+        SourceError::NoVector { damage, .. } => {
+            let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)
+                .hint("Compute the vector anew with embed(document).");
+            match damage {
+                Some(damage) => told.detail(sentence(&damage.to_string())),
+                None => told.detail("Neither the index nor the queue of writes has it."),
+            }
+        }
+        SourceError::IndexChanging { .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message).hint("Try again.")
+        }
+        SourceError::Server { detail, .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message)
+                .detail(sentence(detail))
+        }
+        SourceError::Answer { detail, .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message).detail(sentence(detail))
+        }
+        SourceError::LongAnswer { .. } => Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message),
+        SourceError::PlainCredentials { .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION, message).hint(
+                "Use an address that begins with https://, or set option \"allow_plain_http\" of the server to \"true\".",
+            )
+        }
+        SourceError::Refused { status, detail, .. } => {
+            let told = Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)
+                .detail(sentence(detail));
+            match status {
+                401 | 403 => told.hint("The options of a user mapping authenticate."),
+                _ => told,
+            }
         }
         SourceError::Damaged { detail, .. } => {
             Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)
@@ -102,4 +162,12 @@ pub(super) fn tell(error: &SourceError) -> Told {
         }
         _ => Told::new(PgSqlErrorCode::ERRCODE_FDW_ERROR, message),
     }
+}
+
+/// A detail as PostgreSQL has it.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", characters.as_str())
 }

@@ -63,9 +63,14 @@ impl Stored {
     }
 }
 
-/// As a reader takes it; `None` if the column is not read.
+/// As a reader takes it; `None` if the column is not read, or has other values here than there.
 pub(super) fn filter(number: i16, operation: Operation, columns: &[Column]) -> Option<Filter> {
     let column = columns.iter().find(|column| column.number == number)?;
+    // varchar(n) loses the blanks that are too many.
+    let is_cut = column.oid == pg_sys::VARCHAROID && column.modifier >= 0;
+    if is_cut && !matches!(operation, Operation::IsNull | Operation::IsNotNull) {
+        return None;
+    }
     Some(Filter { column: column.name.clone(), of: column.of, operation })
 }
 

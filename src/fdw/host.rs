@@ -1,20 +1,26 @@
 //! The backend, as the readers see it.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, OsStr, c_char};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fs;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, PgTryBuilder};
 use vector_embed_sources::sqlite::Copies;
-use vector_embed_sources::{Host, Zone};
+use vector_embed_sources::{Host, Interest, Zone};
 
 use crate::error::{Error, OrRaise};
+use crate::pg::latch;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
@@ -23,6 +29,8 @@ thread_local! {
     static PENDING: RefCell<Option<CaughtError>> = const { RefCell::new(None) };
     /// Copies of files that this transaction has made.
     static COPIES: RefCell<Option<Copies>> = const { RefCell::new(None) };
+    /// Where this process has made copies.
+    static DIRECTORIES: RefCell<BTreeSet<PathBuf>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// The backend, for readers whose timestamps are of a zone.
@@ -31,6 +39,7 @@ pub(super) fn host(zone: *mut pg_sys::pg_tz) -> Host {
     let limit = unsafe { pg_sys::temp_file_limit };
     Host {
         interrupted,
+        wait,
         temporary: temporary(),
         temporary_bytes: u64::try_from(limit).ok().map(|kilobytes| kilobytes * 1024),
         copies: copies(),
@@ -38,10 +47,16 @@ pub(super) fn host(zone: *mut pg_sys::pg_tz) -> Host {
     }
 }
 
-/// Serves what is pending. An error has to wait until the reader's frames, some of them C, have returned.
+/// Serves what is pending. An error has to wait until the reader's frames, some of them C, have returned; and so has
+/// the end of the process, which would leave what they hold.
 fn interrupted() -> bool {
-    // SAFETY: reads a variable of the process.
-    if unsafe { pg_sys::InterruptPending } == 0 {
+    // SAFETY: reads variables of the process.
+    let (is_pending, ends) = unsafe { (pg_sys::InterruptPending != 0, pg_sys::ProcDiePending != 0) };
+    // A reader may have to ask more than once before it gives up.
+    if ends || PENDING.with_borrow(Option::is_some) {
+        return true;
+    }
+    if !is_pending {
         return false;
     }
     let serve = || {
@@ -57,12 +72,21 @@ fn interrupted() -> bool {
     is_interrupted
 }
 
-/// Ends a reader's call with its value or its error, which may be that it was interrupted.
+/// Waits on the process's latch, too. What is pending then is served by [`interrupted`].
+fn wait(socket: Option<(BorrowedFd<'_>, Interest)>, time: Duration) {
+    latch::wait_without_interrupts(socket, time);
+}
+
+/// Ends a reader's call with its value or its error. Where it was interrupted, that comes first: a reader may have
+/// taken it for something else, such as a table that cannot be looked at.
 pub(super) fn finish<T>(result: Result<T, Error>) -> T {
-    if let Err(Error::Source(vector_embed_sources::Error::Interrupted)) = &result
-        && let Some(error) = PENDING.take()
-    {
+    if let Some(error) = PENDING.take() {
+        drop(result);
         error.rethrow();
+    }
+    if let Err(Error::Source(vector_embed_sources::Error::Interrupted)) = &result {
+        // SAFETY: nothing of the reader's is left to be served first.
+        unsafe { pg_sys::ProcessInterrupts() };
     }
     result.or_raise()
 }
@@ -81,7 +105,34 @@ fn temporary() -> PathBuf {
         CStr::from_ptr(buffer.as_ptr())
     };
     let directory = PathBuf::from(OsStr::from_bytes(directory.to_bytes()));
-    directory.join(format!("pgsql_tmp{}.vector_embed.", std::process::id()))
+    remove_at_exit(&directory);
+    directory.join(prefix())
+}
+
+fn prefix() -> String {
+    format!("pgsql_tmp{}.vector_embed.", std::process::id())
+}
+
+/// Copies in a directory are removed when the process exits: one that exits amid a reader's frames, because its client
+/// has gone, leaves them.
+fn remove_at_exit(directory: &Path) {
+    DIRECTORIES.with_borrow_mut(|directories| {
+        if directories.is_empty() {
+            // SAFETY: the callback is a function of this library, which is never unloaded.
+            unsafe { pg_sys::on_proc_exit(Some(remove_copies), pg_sys::Datum::null()) };
+        }
+        directories.insert(directory.to_owned());
+    });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn remove_copies(_code: c_int, _argument: pg_sys::Datum) {
+    let prefix = prefix();
+    let directories = DIRECTORIES.take();
+    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_bytes().starts_with(prefix.as_bytes())) {
+        fs::remove_dir_all(entry.path()).ok(); // PostgreSQL's next start removes it
+    }
 }
 
 /// Forgets the transaction's copies, which removes them.

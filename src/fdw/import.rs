@@ -5,17 +5,16 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use vector_embed_sources::{Error as SourceError, OnError, Table};
+use vector_embed_sources::{Error as SourceError, OnError, Table, Type};
 
 use super::host::finish;
 use super::options::{COLUMN_NAME, Options, TABLE_NAME};
-use super::source::of_server;
+use super::source::of_schema;
 use crate::error::Error;
 use crate::pg::nodes::{items, list};
+use crate::pg::spi;
 use crate::pg::text::{from_server, to_server};
 
-/// The one schema that a store has.
-const SCHEMA: &str = "main";
 /// Columns that every table has.
 const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 
@@ -69,11 +68,8 @@ unsafe fn commands(
     unsafe {
         Options::from_list((*statement).options).check_names(&[])?;
         let schema = from_server(CStr::from_ptr((*statement).remote_schema));
-        if schema != SCHEMA {
-            return Err(Error::ForeignSchema(schema));
-        }
         let wanted = Wanted::of(statement);
-        let opened = of_server(server)?;
+        let opened = of_schema(server, &schema)?;
         let tables = opened.source.tables(&|name| wanted.has(&identifier(name))).map_err(Error::Source)?;
         if let Wanted::LimitTo(names) = &wanted {
             let is_there = |name: &&String| tables.iter().any(|table| identifier(&table.name) == **name);
@@ -84,13 +80,31 @@ unsafe fn commands(
         }
         let server = from_server(CStr::from_ptr((*statement).server_name));
         let mut taken = HashSet::new();
+        let has_vectors =
+            |table: &Table| table.columns.iter().any(|column| matches!(column.of, Type::Vector(_)));
+        let vectors = if tables.iter().any(has_vectors) { schema_of_vector()? } else { String::new() };
         let tables = tables.iter();
-        Ok(tables.map(|table| declare(table, &server, opened.on_error, &mut taken)).collect())
+        Ok(tables.map(|table| declare(table, &server, &vectors, opened.on_error, &mut taken)).collect())
     }
 }
 
+/// The schema of pgvector's types, which need not be on the search path.
+unsafe fn schema_of_vector() -> Result<String, Error> {
+    const QUERY: &str = "SELECT extnamespace::pg_catalog.int8 FROM pg_catalog.pg_extension \
+         WHERE extname OPERATOR(pg_catalog.=) 'vector'";
+    let oid = spi::numbers(QUERY, 1)?[0] as u32;
+    // SAFETY: the schema of an extension exists.
+    Ok(unsafe { from_server(CStr::from_ptr(pg_sys::get_namespace_name(oid.into()))) })
+}
+
 /// A table's declaration.
-fn declare(table: &Table, server: &str, on_error: OnError, taken: &mut HashSet<String>) -> CString {
+fn declare(
+    table: &Table,
+    server: &str,
+    vectors: &str,
+    on_error: OnError,
+    taken: &mut HashSet<String>,
+) -> CString {
     let mut names = HashSet::new();
     let columns = table.columns.iter().enumerate().map(|(at, column)| {
         let wanted = match column.name.as_str() {
@@ -99,7 +113,11 @@ fn declare(table: &Table, server: &str, on_error: OnError, taken: &mut HashSet<S
             name => name.to_owned(),
         };
         let name = distinct(&wanted, &mut names);
-        let mut declared = format!("{} {}", quote_identifier(&name), column.of);
+        let schema = match column.of {
+            Type::Vector(_) => quote_identifier(vectors) + ".",
+            _ => String::new(),
+        };
+        let mut declared = format!("{} {schema}{}", quote_identifier(&name), column.of);
         if name != column.name {
             declared += &format!(" OPTIONS ({COLUMN_NAME} {})", quote_literal(&column.name));
         }
@@ -128,16 +146,16 @@ fn distinct(name: &str, taken: &mut HashSet<String>) -> String {
     while !taken.insert(candidate.clone()) {
         number += 1;
         let ending = format!("_{number}");
-        candidate = cut(name, MAX_BYTES - ending.len()) + &ending;
+        candidate = cut(&identifier(name), MAX_BYTES - ending.len()) + &ending;
     }
     candidate
 }
 
 const MAX_BYTES: usize = pg_sys::NAMEDATALEN as usize - 1;
 
-/// A name as PostgreSQL cuts it.
+/// A name as PostgreSQL cuts it, which has none that are empty.
 fn identifier(name: &str) -> String {
-    cut(name, MAX_BYTES)
+    cut(if name.is_empty() { "table" } else { name }, MAX_BYTES)
 }
 
 fn cut(name: &str, bytes: usize) -> String {

@@ -9,7 +9,9 @@ mod host;
 mod import;
 mod options;
 mod plan;
+mod qdrant;
 mod scan;
+mod server;
 mod source;
 mod values;
 
@@ -39,6 +41,8 @@ macro_rules! sql_function {
 use sql_function;
 
 sql_function!(vector_embed_sqlite_handler, pg_finfo_vector_embed_sqlite_handler, handler);
+sql_function!(vector_embed_chroma_handler, pg_finfo_vector_embed_chroma_handler, handler);
+sql_function!(vector_embed_qdrant_handler, pg_finfo_vector_embed_qdrant_handler, handler);
 
 /// The callbacks. What is not here, such as writing, PostgreSQL refuses by itself.
 unsafe fn handler(_: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

@@ -93,7 +93,7 @@ unsafe fn find_out(relation: *mut pg_sys::RelOptInfo, table: pg_sys::Oid) -> Res
     unsafe {
         let clauses = items::<pg_sys::RestrictInfo>((*relation).baserestrictinfo);
         let columns = read_columns(relation, table, &clauses)?;
-        let (opened, name) = of_table(table)?;
+        let (opened, name) = of_table(table, (*relation).userid)?;
         let scan = Scan {
             table: name,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),

@@ -52,7 +52,7 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
         let relation = (*node).ss.ss_currentRelation;
         let carried = Carried::load((*plan).fdw_private)?;
         let columns = columns((*relation).rd_id, (*relation).rd_att, carried.columns.iter().copied())?;
-        let (opened, table) = of_table((*relation).rd_id)?;
+        let (opened, table) = of_table((*relation).rd_id, checked_as(node))?;
         let scan = Scan {
             table,
             columns: columns.iter().map(|column| (column.name.clone(), column.of)).collect(),
@@ -77,6 +77,24 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
     }
 }
 
+/// Whose rights count; none for the current user.
+unsafe fn checked_as(node: *mut pg_sys::ForeignScanState) -> pg_sys::Oid {
+    // SAFETY: the executor's own structures.
+    unsafe {
+        let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        {
+            let tables = (*(*node).ss.ps.state).es_range_table;
+            let place = (*plan).scan.scanrelid as i32 - 1;
+            (*pg_sys::list_nth(tables, place).cast::<pg_sys::RangeTblEntry>()).checkAsUser
+        }
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        {
+            (*plan).checkAsUser
+        }
+    }
+}
+
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn iterate(
     node: *mut pg_sys::ForeignScanState,
@@ -91,7 +109,7 @@ pub(super) unsafe extern "C-unwind" fn iterate(
             let operands = finish(own.evaluate((*node).ss.ps.ps_ExprContext));
             finish(own.start(operands));
         }
-        if finish(own.fill(slot)) {
+        if finish(own.fill(slot).map_err(|error| as_told(error, node))) {
             pg_sys::ExecStoreVirtualTuple(slot);
         }
         slot
@@ -154,11 +172,8 @@ impl Own {
                 let column = converter.column();
                 if datum.is_none() && column.not_null && rows.losses().values > before {
                     let column = column.name.clone();
-                    return Err(Error::ForeignNull {
-                        column,
-                        table: self.scan.table.clone(),
-                        row: rows.row_name(),
-                    });
+                    let (table, row) = (self.scan.table.clone(), rows.row_name());
+                    return Err(Error::ForeignNull { column, table, row });
                 }
                 let place = column.number as usize - 1;
                 *(*slot).tts_isnull.add(place) = datum.is_none();
@@ -166,6 +181,33 @@ impl Own {
             }
         }
         Ok(true)
+    }
+}
+
+/// Whether the current user may read the foreign table. Who reads a view of it must not learn by errors what the
+/// view keeps back.
+unsafe fn may_read(node: *mut pg_sys::ForeignScanState) -> bool {
+    // SAFETY: the executor's own structures.
+    unsafe {
+        let (table, mode) = ((*(*node).ss.ss_currentRelation).rd_id, pg_sys::ACL_SELECT as pg_sys::AclMode);
+        pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), mode) == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// An error as the current user may be told of it.
+unsafe fn as_told(error: Error, node: *mut pg_sys::ForeignScanState) -> Error {
+    // SAFETY: the caller's node.
+    if unsafe { may_read(node) } {
+        return error;
+    }
+    match error {
+        Error::Source(SourceError::Value(bad)) => {
+            Error::ForeignHidden { column: bad.column, table: bad.table, wanted: bad.wanted }
+        }
+        Error::ForeignNull { column, table, .. } => {
+            Error::ForeignNull { column, table, row: "one of the rows".to_owned() }
+        }
+        error => error,
     }
 }
 
@@ -205,8 +247,9 @@ pub(super) unsafe extern "C-unwind" fn end(node: *mut pg_sys::ForeignScanState) 
         }
         let own = own(node);
         if let Some(mut rows) = own.rows.take() {
-            let losses = std::mem::take(rows.losses_mut());
+            let mut losses = std::mem::take(rows.losses_mut());
             drop(rows);
+            losses.first.take_if(|_| !may_read(node));
             if !losses.is_empty() {
                 warning::losses(&own.scan.table, losses);
             }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use pgrx::pg_sys;
+use vector_embed_sources::Interest;
 
 /// What to wait for on a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,24 @@ pub(crate) fn sleep(time: Duration) {
     wait(pg_sys::WL_TIMEOUT, pg_sys::PGINVALID_SOCKET, time.as_millis().max(1) as i64);
 }
 
+/// Waits until the socket is ready, if there is one, or for at most `time`, or until the process's latch is set. What is
+/// pending is left to the caller.
+pub(crate) fn wait_without_interrupts(socket: Option<(BorrowedFd<'_>, Interest)>, time: Duration) {
+    let (events, socket) = match socket {
+        None => (0, pg_sys::PGINVALID_SOCKET),
+        Some((socket, Interest::Readable)) => (pg_sys::WL_SOCKET_READABLE, socket.as_raw_fd()),
+        Some((socket, Interest::Writable)) => (pg_sys::WL_SOCKET_WRITEABLE, socket.as_raw_fd()),
+    };
+    let milliseconds = time.as_millis().clamp(1, i32::MAX as u128);
+    wait_events(events | pg_sys::WL_TIMEOUT, socket, milliseconds as i64);
+}
+
 fn wait(events: u32, socket: i32, milliseconds: i64) {
+    wait_events(events, socket, milliseconds);
+    pgrx::check_for_interrupts!();
+}
+
+fn wait_events(events: u32, socket: i32, milliseconds: i64) {
     let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: MyLatch is valid for the life of the process, and an open socket or none is passed.
     unsafe {
@@ -43,5 +61,4 @@ fn wait(events: u32, socket: i32, milliseconds: i64) {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
     }
-    pgrx::check_for_interrupts!();
 }

@@ -110,6 +110,16 @@ pub enum ModelProblem {
         /// What is wrong.
         reason: String,
     },
+    /// A file is larger than such a file can be, or than there is memory for.
+    #[error("file \"{file}\" has {bytes} bytes where at most {most} are taken")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
     /// A tensor is missing or has another shape or type.
     #[error("tensor \"{tensor}\" {reason}")]
     Tensor {

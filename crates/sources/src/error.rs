@@ -1,8 +1,11 @@
 //! What can go wrong with a store.
 
 use std::fmt;
+use std::rc::Rc;
 
 use thiserror::Error;
+
+use crate::chroma::IndexDamage;
 
 /// Why a store cannot be read.
 #[derive(Debug, Error)]
@@ -100,6 +103,70 @@ pub enum Error {
     /// A value does not fit.
     #[error(transparent)]
     Value(Box<BadValue>),
+    /// There is no such database in the store.
+    #[error("database \"{schema}\" does not exist in {place}")]
+    NoSchema {
+        /// Name of the database.
+        schema: String,
+        /// What has none such.
+        place: String,
+    },
+    /// The vector of a row is gone, with the damage that explains it, if one is known.
+    #[error("vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
+    NoVector {
+        /// Name of the collection.
+        collection: String,
+        /// Whose vector it is.
+        id: String,
+        /// What explains it.
+        damage: Option<Rc<IndexDamage>>,
+    },
+    /// A server gave no answer that can be used.
+    #[error("could not get an answer of the server at {address}")]
+    Server {
+        /// Where it is.
+        address: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
+    /// A server's answer is not what was asked for.
+    #[error("the answer of the server at {address} makes no sense")]
+    Answer {
+        /// Where it is.
+        address: String,
+        /// What is wrong, as a sentence.
+        detail: String,
+    },
+    /// A server's answer is beyond what is read.
+    #[error("the answer of the server at {address} exceeds {limit} bytes")]
+    LongAnswer {
+        /// Where it is.
+        address: String,
+        /// Most bytes that are read.
+        limit: u64,
+    },
+    /// What authenticates would be readable on its way.
+    #[error("what authenticates would be sent to {address} in plain text")]
+    PlainCredentials {
+        /// Where it is.
+        address: String,
+    },
+    /// A server refused a request.
+    #[error("the server at {address} refused a request")]
+    Refused {
+        /// Where it is.
+        address: String,
+        /// HTTP's number for the reason.
+        status: u16,
+        /// What it was asked and what it said, as a sentence.
+        detail: String,
+    },
+    /// Chroma writes the files that are read.
+    #[error("index of collection \"{collection}\" is being written")]
+    IndexChanging {
+        /// Name of the collection.
+        collection: String,
+    },
 }
 
 /// A value that does not fit its column's type.

@@ -1,7 +1,9 @@
 //! What a reader needs of the process it runs in.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::sqlite::Copies;
 
@@ -11,6 +13,9 @@ pub struct Host {
     /// Whether to give up. Readers ask at every row and in the midst of long steps, and answer with
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     pub interrupted: fn() -> bool,
+    /// Waits until a socket is ready, if one is given, and for at most this long. Returns early when something may be
+    /// pending, which [`interrupted`](Self::interrupted) then tells.
+    pub wait: fn(Option<(BorrowedFd<'_>, Interest)>, Duration),
     /// Where copies of files go; made when it is needed. Its owner removes what a process leaves that dies.
     pub temporary: PathBuf,
     /// Most bytes that the copy of one store may take; `None`: no limit.
@@ -19,6 +24,15 @@ pub struct Host {
     pub copies: Copies,
     /// The zone of timestamps that name none.
     pub zone: Rc<dyn Zone>,
+}
+
+/// What to wait for on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Readable.
+    Readable,
+    /// Also: that it is connected.
+    Writable,
 }
 
 /// A time zone.

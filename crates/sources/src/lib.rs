@@ -4,17 +4,21 @@
 //! gives rows, value by value, as the types that the caller asks for. What does not fit is an error, or, where the
 //! caller says so, NULL and counted ([`Losses`]).
 
+pub mod chroma;
 mod error;
 mod host;
+pub mod http;
 mod losses;
+pub mod qdrant;
 mod scan;
 pub mod sqlite;
 mod table;
+mod text;
 mod time;
 mod value;
 
 pub use error::{BadValue, Error, Problem};
-pub use host::{Host, Zone};
+pub use host::{Host, Interest, Zone};
 pub use losses::Losses;
 pub use scan::{
     Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod bulk;
+pub mod chroma;
 pub mod cluster;
 pub mod fixtures;
 pub mod golden;
@@ -14,6 +15,7 @@ pub mod markers;
 pub mod notes;
 pub mod permits;
 pub mod process;
+pub mod qdrant;
 pub mod repository;
 pub mod run;
 pub mod sql;

@@ -70,9 +70,14 @@ fn the_view_models_describes_every_model_on_the_path() {
             model(golden::MODEL, 384, 256, "mean", true, "safetensors"),
             model("tiny-bert", 32, 48, "mean", true, "safetensors"),
             model("tiny-bert-cls", 32, 40, "cls", false, "safetensors"),
+            model("tiny-distilbert", 16, 50, "mean", false, "safetensors"),
+            model("tiny-mpnet", 16, 150, "mean", false, "safetensors"),
             model("tiny-onnx", 32, 48, "mean", true, "onnx"),
             model("tiny-onnx-notype", 32, 48, "mean", true, "onnx"),
             model("tiny-onnx-pooled", 32, 48, "mean", true, "onnx"),
+            model("tiny-roberta", 16, 60, "mean", false, "safetensors"),
+            model("tiny-roberta-f16", 16, 62, "mean", false, "safetensors (float16)"),
+            model("tiny-xlm-roberta", 16, 62, "mean", false, "safetensors (bfloat16)"),
         ]
     );
 }

@@ -154,6 +154,51 @@ fn copies_keep_to_temp_file_limit() {
     assert_error(&refused(client.query("SELECT * FROM old.t", &[])), "53400");
 }
 
+/// Files without a name that a process has open.
+fn nameless_files(pid: Pid) -> usize {
+    let links = names(Path::new(&format!("/proc/{pid}/fd"))).into_iter().flat_map(fs::read_link);
+    links
+        .filter(|link| link.starts_with("/var/tmp") && link.to_string_lossy().ends_with(" (deleted)"))
+        .count()
+}
+
+#[test]
+fn what_views_sort_keeps_to_temp_file_limit() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let path = directory().join("sorted.db");
+    let sorted = "CREATE VIEW sorted AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000) \
+                  SELECT i, hex(randomblob(500)) AS x FROM n ORDER BY x";
+    Connection::open(&path).and_then(|connection| connection.execute_batch(sorted)).expect("good SQL");
+    import(&mut client, "old", &path);
+    let pid = backend(&mut client);
+    for (limit, files) in [("-1", 1), ("1GB", 0)] {
+        execute(&mut client, &format!("SET temp_file_limit = '{limit}'"));
+        execute(&mut client, "BEGIN; DECLARE c CURSOR FOR SELECT * FROM old.sorted; FETCH 1 FROM c");
+        assert_eq!(nameless_files(pid), files, "with limit {limit}");
+        execute(&mut client, "COMMIT");
+    }
+}
+
+#[test]
+fn a_copy_under_way_goes_with_its_session() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    let path = crashed(&directory());
+    import(&mut client, "old", &path);
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("a file");
+    file.set_len(1 << 36).expect("a hole takes no space"); // a copy does, and never ends
+    let pid = backend(&mut client);
+    let mut other = cluster.connect();
+    thread::scope(|scope| {
+        let query = scope.spawn(move || client.execute("SELECT * FROM old.t", &[]));
+        wait::until("it is copied", || !copies(&cluster).is_empty());
+        other.query_one("SELECT pg_terminate_backend($1)", &[&pid]).expect("terminated");
+        assert_terminated(query.join().expect("the session's thread ends"));
+    });
+    wait::until("the copy has gone", || copies(&cluster).is_empty());
+}
+
 /// Ends a query that never ends by itself, and returns what its session was told.
 fn ended(cluster: &Cluster, mut client: Client, query: &str, function: &str) -> Result<u64, postgres::Error> {
     let pid: Pid = backend(&mut client);

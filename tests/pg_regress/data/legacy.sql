@@ -39,3 +39,7 @@ INSERT INTO computed (a) VALUES (1), (2);
 CREATE VIEW processed AS SELECT id, title, length(title) AS letters FROM episodes WHERE is_processed IN (1, 'true');
 CREATE VIRTUAL TABLE words USING fts5(word);
 INSERT INTO words VALUES ('fog');
+
+CREATE TABLE codes (id INTEGER PRIMARY KEY, code TEXT);
+INSERT INTO codes VALUES (1, 'abc'), (2, 'abc  ');
+CREATE TABLE "" (x TEXT);

@@ -114,6 +114,8 @@ SELECT number FROM legacy.other;
 \echo :SQLSTATE
 SELECT title FROM legacy.other;
 SELECT metadata -> 'tags', created_at, aired, price FROM legacy.other;
+CREATE FOREIGN TABLE legacy.cut (id integer, code varchar(3)) SERVER old OPTIONS (table_name 'codes');
+SELECT id FROM legacy.cut WHERE code = 'abc'; -- as it is read, not as it is there
 CREATE FOREIGN TABLE legacy.wrong (id inet, nothing text) SERVER old OPTIONS (table_name 'shows');
 SELECT id FROM legacy.wrong;
 \echo :SQLSTATE
@@ -140,6 +142,20 @@ SELECT name FROM legacy.shows;
 \echo :SQLSTATE
 SELECT * FROM vector_embed.sqlite_check('old');
 \echo :SQLSTATE
+RESET ROLE;
+-- What a view keeps back, errors do not tell.
+CREATE VIEW legacy.some WITH (security_barrier) AS SELECT * FROM legacy.dirty WHERE id = 1;
+CREATE FOREIGN TABLE legacy.strict (id bigint, n bigint) SERVER old OPTIONS (table_name 'dirty');
+CREATE VIEW legacy.others AS SELECT n FROM legacy.strict WHERE mod(id, 2) = 1;
+GRANT SELECT ON legacy.some, legacy.others TO regress_reader;
+SET ROLE regress_reader;
+SELECT n FROM legacy.some;
+SELECT * FROM legacy.others;
+\echo :SQLSTATE
+RESET ROLE;
+ALTER FOREIGN TABLE legacy.strict ALTER COLUMN n SET NOT NULL, OPTIONS (ADD on_error 'null');
+SET ROLE regress_reader;
+SELECT * FROM legacy.others;
 RESET ROLE;
 GRANT SELECT ON legacy.shows TO regress_reader;
 GRANT pg_read_server_files TO regress_reader;

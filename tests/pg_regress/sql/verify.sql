@@ -57,6 +57,7 @@ SELECT verdict, advice, compared FROM show('arrays', 'short', '{body}');
 \x off
 
 -- What cannot be.
+CREATE VIEW words AS SELECT 'no vector' AS word;
 SELECT verdict FROM show('moved', 'no_such', '{body}');
 \echo :SQLSTATE
 SELECT verdict FROM show('moved', 'embedding', '{}');
@@ -67,7 +68,7 @@ SELECT verdict FROM vector_embed.verify('moved', 'embedding', NULL);
 \echo :SQLSTATE
 SELECT verdict FROM vector_embed.verify('moved', 'embedding', '{body}', 'no-such-model');
 \echo :SQLSTATE
-SELECT verdict FROM show('moved', 'title', '{body}');
+SELECT verdict FROM show('words', 'word', '{word}');
 \echo :SQLSTATE
 CREATE ROLE regress_stranger;
 SET ROLE regress_stranger;
@@ -75,6 +76,6 @@ SELECT verdict FROM show('moved', 'embedding', '{body}');
 \echo :SQLSTATE
 RESET ROLE;
 DROP ROLE regress_stranger;
-DROP VIEW arrays;
+DROP VIEW arrays, words;
 DROP TABLE moved, longer;
 DROP FUNCTION show, words;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::compute::{Decorate, Runtime, load};
 use crate::error::Error;
-use crate::model::{self, Added, Catalog, ModelSettings, model_hash};
+use crate::model::{self, Added, Catalog, ModelSettings, PromptChoice, model_hash};
 use crate::serve;
 use clap::{Args, Parser, Subcommand};
 use vector_embed_protocol::Purpose;
@@ -66,6 +66,12 @@ enum ModelCommand {
         /// Name of the model; by default the directory's
         #[arg(long)]
         name: Option<String>,
+        /// Text in front of what embed() gets, written into the copy; "" for none
+        #[arg(long, value_name = "PROMPT")]
+        document_prompt: Option<String>,
+        /// Text in front of what embed_query() gets, written into the copy; "" for none
+        #[arg(long, value_name = "PROMPT")]
+        query_prompt: Option<String>,
         #[command(flatten)]
         places: Places,
     },
@@ -117,19 +123,21 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
             serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),
-        Command::Model(ModelCommand::Add { dir, name, places }) => add(&dir, name, &places),
+        Command::Model(ModelCommand::Add { dir, name, document_prompt, query_prompt, places }) => {
+            add(&dir, name, &PromptChoice { document: document_prompt, query: query_prompt }, &places)
+        }
         Command::Model(ModelCommand::List { places }) => list(&places),
         Command::Model(ModelCommand::Check { name, places }) => check::check(&name, &places),
     }
 }
 
-fn add(dir: &Path, name: Option<String>, places: &Places) -> Result<(), String> {
+fn add(dir: &Path, name: Option<String>, prompts: &PromptChoice, places: &Places) -> Result<(), String> {
     let of_directory =
         || dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.or_else(of_directory).ok_or("the directory has no name; give one with --name")?;
     let roots = places.models()?;
     let root = roots.first().ok_or("--models names no directory")?;
-    let added = model::add(dir, root, &name).map_err(|error| error.to_string())?;
+    let added = model::add(dir, root, &name, prompts).map_err(|error| error.to_string())?;
     print(&match added {
         Added::New { hash } => format!("added model \"{name}\" with hash {hash}\n"),
         Added::Present { hash } => format!("model \"{name}\" with hash {hash} was there already\n"),

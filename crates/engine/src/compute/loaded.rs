@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::bert::{BertBackend, BertEncoder};
+use super::encoder::EncoderBackend;
+use super::head::Head;
 use super::onnx::OnnxBackend;
-use super::pool::{normalize, pool};
 use super::{Backend, Batch, Runtime, TextTokenizer};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Entry, Pooling, Revision, Weights};
+use crate::model::{Entry, Revision, Weights};
 
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 
@@ -69,16 +69,13 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
     // Taken before the files are read: a change in between is seen as a change.
     let (revision, settings) = Revision::read(&entry.dir).map_err(bad)?;
     let tokenizer = TextTokenizer::read(name, &entry.dir, &settings).map_err(bad)?;
-    let head = Head {
-        pooling: settings.pooling,
-        normalize: settings.normalize,
-        dimensions: settings.dimensions.unwrap_or(0),
-    };
+    let mut head = Head::load(&entry.dir, &settings).map_err(bad)?;
     let backend: Box<dyn Backend> = match &settings.weights {
-        Weights::Bert(shape) => {
-            if settings.dimensions != Some(shape.hidden) {
-                return Err(bad(ModelProblem::Unsupported("pooling to other dimensions".to_owned())));
+        Weights::Safetensors(shape) => {
+            if head.token_dimensions() != shape.hidden {
+                return Err(bad(ModelProblem::Unsupported("pooling of other dimensions".to_owned())));
             }
+            head.set_token_dimensions(shape.hidden).map_err(bad)?;
             if tokenizer.vocabulary() > shape.vocabulary {
                 return Err(bad(ModelProblem::Invalid {
                     file: "tokenizer.json".to_owned(),
@@ -89,8 +86,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
                     ),
                 }));
             }
-            let encoder = BertEncoder::load(runtime, &entry.dir, shape, name)?;
-            Box::new(BertBackend { encoder, head })
+            Box::new(EncoderBackend::load(runtime, &entry.dir, shape, head, name)?)
         }
         Weights::Onnx(file) => Box::new(OnnxBackend::load(runtime, &entry.dir, file, head, name)?),
     };
@@ -102,36 +98,4 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
         revision: Arc::new(revision),
         backend: Mutex::new(decorate(backend)),
     })
-}
-
-/// What turns token vectors into a text's vector.
-pub(super) struct Head {
-    pub(super) pooling: Pooling,
-    pub(super) normalize: bool,
-    pub(super) dimensions: usize,
-}
-
-impl Head {
-    /// Pools `rows × width × dimensions` numbers of token vectors.
-    pub(super) fn apply(&self, batch: &Batch, tokens: &[f32], out: &mut Vec<f32>) {
-        let dimensions = self.dimensions;
-        let start = out.len();
-        out.resize(start + batch.rows() * dimensions, 0.0);
-        let rows = tokens.chunks_exact(batch.width() * dimensions).zip(batch.lengths());
-        for (vector, (row, length)) in out[start..].chunks_exact_mut(dimensions).zip(rows) {
-            pool(self.pooling, &row[..length * dimensions], vector);
-            if self.normalize {
-                normalize(vector);
-            }
-        }
-    }
-
-    /// Takes vectors over that the graph has pooled.
-    pub(super) fn apply_to_pooled(&self, vectors: &[f32], out: &mut Vec<f32>) {
-        let start = out.len();
-        out.extend_from_slice(vectors);
-        if self.normalize {
-            out[start..].chunks_exact_mut(self.dimensions).for_each(normalize);
-        }
-    }
 }

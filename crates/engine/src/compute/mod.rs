@@ -1,11 +1,16 @@
 //! From token ids to vectors.
 
-mod bert;
+mod cuts;
+mod encoder;
+mod graph;
+mod head;
 mod loaded;
 mod onnx;
+mod onnx_files;
 mod pool;
 mod runtime;
 mod tokens;
+mod weights;
 mod words;
 
 pub use loaded::{Decorate, LoadedModel, load};

@@ -1,13 +1,17 @@
 //! Graphs as the hub publishes them.
 
 use ort::session::Session;
-use ort::value::{TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::loaded::Head;
+use super::head::Head;
+use super::onnx_files;
 use super::runtime::{Runtime, failed};
 use super::{Backend, Batch};
 use crate::error::{Error, ModelProblem};
 use crate::model::ModelDir;
+
+/// The output with vectors of texts instead of tokens.
+const POOLED: &str = "sentence_embedding";
 
 /// A graph that takes `input_ids`, `attention_mask` and perhaps `token_type_ids`, all `[batch, tokens]` of
 /// int64, and gives token vectors or finished ones.
@@ -37,11 +41,12 @@ impl OnnxBackend {
     ) -> Result<Self, Error> {
         let mut options = runtime.session()?;
         // Quantization with a scale over the whole batch would make a vector depend on its neighbours.
-        let bytes = dir.read(file).map_err(|problem| Error::bad_model(name, problem))?;
+        let bytes = dir.read_weights(file).map_err(|problem| Error::bad_model(name, problem))?;
         if memchr::memmem::find(&bytes, b"DynamicQuantize").is_some() {
             let problem = ModelProblem::Unsupported("a dynamically quantized graph".to_owned());
             return Err(Error::bad_model(name, problem));
         }
+        onnx_files::check(&bytes, file).map_err(|problem| Error::bad_model(name, problem))?;
         drop(bytes);
         let session = options.commit_from_file(dir.file(file)).map_err(|error| {
             // ONNX Runtime names the file with its directory, which is nobody's business.
@@ -67,32 +72,48 @@ impl OnnxBackend {
                 )));
             }
         }
-        let found =
-            ["sentence_embedding", "last_hidden_state", "token_embeddings"].into_iter().find_map(|name| {
-                session.outputs().iter().find(|output| output.name() == name).map(|o| (name, o))
-            });
-        let Some((output, outlet)) = found else {
-            return Err(ModelProblem::Unsupported(
-                "a graph without output \"sentence_embedding\", \"last_hidden_state\" or \"token_embeddings\""
-                    .to_owned(),
-            ));
+        let (output, outlet) = find_output(&session, &head)?;
+        let pooled = output == POOLED;
+        let told = match outlet.dtype() {
+            ValueType::Tensor { shape, .. } => shape.last().and_then(|last| usize::try_from(*last).ok()),
+            _ => None,
         };
-        if let ValueType::Tensor { shape, .. } = outlet.dtype()
-            && let Some(last) = shape.last().copied().filter(|last| *last > 0)
-        {
-            head.dimensions = last as usize;
+        let silent = || ModelProblem::Unsupported("a graph that does not tell its dimensions".to_owned());
+        if pooled {
+            let dimensions = told.unwrap_or(head.dimensions());
+            if head.has_dense() && dimensions != head.dimensions() {
+                let reason = "a graph with pooled vectors only, in front of a dense layer".to_owned();
+                return Err(ModelProblem::Unsupported(reason));
+            }
+            head.keep_normalization_only(dimensions);
+        } else {
+            head.set_token_dimensions(told.unwrap_or(head.token_dimensions()))?;
         }
-        if head.dimensions == 0 {
-            return Err(ModelProblem::Unsupported("a graph that does not tell its dimensions".to_owned()));
+        if head.dimensions() == 0 {
+            return Err(silent());
         }
-        let pooled = output == "sentence_embedding";
         Ok(Self { session, output, pooled, segments, head, buffers: Buffers::default() })
     }
 }
 
+/// The output to take. Where layers follow that a pooled vector may have behind it already, token vectors are surer.
+fn find_output<'s>(session: &'s Session, head: &Head) -> Result<(&'static str, &'s Outlet), ModelProblem> {
+    const TOKENS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
+    let names = match head.has_dense() {
+        true => [TOKENS[0], TOKENS[1], POOLED],
+        false => [POOLED, TOKENS[0], TOKENS[1]],
+    };
+    let find = |name| session.outputs().iter().find(|output| output.name() == name).map(|it| (name, it));
+    names.into_iter().find_map(find).ok_or_else(|| {
+        let what =
+            "a graph without output \"sentence_embedding\", \"last_hidden_state\" or \"token_embeddings\"";
+        ModelProblem::Unsupported(what.to_owned())
+    })
+}
+
 impl Backend for OnnxBackend {
     fn dimensions(&self) -> usize {
-        self.head.dimensions
+        self.head.dimensions()
     }
 
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
@@ -111,7 +132,9 @@ impl Backend for OnnxBackend {
             let outputs = session.run(inputs)?;
             let (shape, values) = outputs[*output].try_extract_tensor::<f32>()?;
             let (rows, width) = (batch.rows() as i64, batch.width() as i64);
-            let expected = [rows, width, head.dimensions as i64];
+            // The same for both kinds: a pooled vector counts as that of one token.
+            let width_of_output = head.token_dimensions();
+            let expected = [rows, width, width_of_output as i64];
             let expected = if *pooled { vec![expected[0], expected[2]] } else { expected.to_vec() };
             if **shape != *expected {
                 return Err(ort::Error::new("the output does not have the expected dimensions"));

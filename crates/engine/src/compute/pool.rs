@@ -20,6 +20,13 @@ pub(super) fn pool(pooling: Pooling, tokens: &[f32], out: &mut [f32]) {
             sum(tokens, out);
             scale(out, 1.0 / (length as f32).sqrt());
         }
+        Pooling::WeightedMean => {
+            out.fill(0.0);
+            for (token, weight) in tokens.chunks_exact(dimensions).zip(1_u32..) {
+                out.iter_mut().zip(token).for_each(|(sum, value)| *sum += weight as f32 * value);
+            }
+            scale(out, 2.0 / (length as f32 * (length as f32 + 1.0)));
+        }
         Pooling::Cls => out.copy_from_slice(&tokens[..dimensions]),
         Pooling::LastToken => out.copy_from_slice(&tokens[(length - 1) * dimensions..]),
         Pooling::Max => {
@@ -66,6 +73,12 @@ mod tests {
         assert_eq!(pooled(Pooling::Cls), [1.0, -2.0]);
         assert_eq!(pooled(Pooling::Max), [3.0, 5.0]);
         assert_eq!(pooled(Pooling::LastToken), [2.0, 0.0]);
+        assert!(
+            pooled(Pooling::WeightedMean)
+                .iter()
+                .zip([13.0 / 6.0, 8.0 / 6.0])
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
         let root = 3.0_f32.sqrt();
         assert_eq!(pooled(Pooling::MeanSqrtLen), [6.0 * (1.0 / root), 3.0 * (1.0 / root)]);
     }

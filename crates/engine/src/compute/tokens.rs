@@ -1,12 +1,13 @@
 //! From text to token ids.
 
+use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer, TruncationDirection};
 use vector_embed_protocol::Purpose;
 
-use super::Words;
+use super::{Words, cuts};
 use crate::error::{Error, ModelProblem};
-use crate::model::{ModelDir, ModelSettings, Weights};
+use crate::model::{ModelDir, ModelSettings};
 
 const FILE: &str = "tokenizer.json";
 
@@ -34,6 +35,8 @@ pub struct TextTokenizer {
     pad: u32,
     /// Whether a text's tokens are those of its words one after the other, so that parts of it can be taken.
     by_words: bool,
+    /// Whether that is so for parts that end at certain blanks.
+    at_blanks: bool,
 }
 
 /// A text as the model sees it.
@@ -65,8 +68,11 @@ impl TextTokenizer {
         if special_tokens >= settings.max_tokens {
             return Err(invalid("the special tokens alone exceed the model's limit".to_owned()));
         }
-        let by_words =
-            matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+        // Of other models a word may have more tokens than are taken for the last one, which may be cut.
+        let short = |model: &WordPiece| model.max_input_chars_per_word < MARGIN;
+        let by_words = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(model) if short(model))
+            && matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+        let at_blanks = cuts::at_blanks(&tokenizer);
         Ok(Self {
             model: model.to_owned(),
             tokenizer,
@@ -74,13 +80,11 @@ impl TextTokenizer {
             query_prompt: settings.query_prompt.clone(),
             lower_case: settings.lower_case,
             max_tokens: settings.max_tokens,
-            most_tokens: match &settings.weights {
-                Weights::Bert(shape) => shape.positions,
-                Weights::Onnx(_) => settings.max_tokens,
-            },
+            most_tokens: settings.most_tokens,
             special_tokens,
             pad,
             by_words,
+            at_blanks,
         })
     }
 
@@ -130,7 +134,12 @@ impl TextTokenizer {
     /// ends. Special tokens and prompt count with the first.
     pub fn count_piece(&self, text: &str, start: usize) -> Result<(usize, usize), Error> {
         let rest = &text[start..];
-        let end = start + if self.by_words { piece(rest) } else { rest.len() };
+        let end = start
+            + match (self.by_words, self.at_blanks) {
+                (true, _) => piece(rest),
+                (_, true) => cuts::blank(rest, PIECE_BYTES).unwrap_or(rest.len()),
+                _ => rest.len(),
+            };
         let (prompt, special_tokens) = match start {
             0 => (&*self.document_prompt, self.special_tokens),
             _ => ("", 0),
@@ -159,15 +168,24 @@ impl TextTokenizer {
 
     /// All tokens of the text, or at least those of a beginning that has more than `limit`.
     fn encode_beginning(&self, prompt: &str, text: &str, limit: usize) -> Result<Encoding, Error> {
-        let mut bytes = limit * BYTES_PER_TOKEN;
-        while self.by_words && bytes < text.len() {
-            let beginning = self.encode(prompt, &text[..text.floor_char_boundary(bytes)])?;
+        let mut bytes = limit.saturating_mul(BYTES_PER_TOKEN);
+        while let Some(end) = self.cut(text, bytes) {
+            let beginning = self.encode(prompt, &text[..end])?;
             if beginning.len() >= limit + MARGIN {
                 return Ok(beginning);
             }
-            bytes *= 4;
+            bytes = bytes.saturating_mul(4);
         }
         self.encode(prompt, text)
+    }
+
+    /// A place after some `bytes` bytes up to which a longer text may be tokenized by itself.
+    fn cut(&self, text: &str, bytes: usize) -> Option<usize> {
+        match (self.by_words, self.at_blanks) {
+            (true, _) => (bytes < text.len()).then(|| text.floor_char_boundary(bytes)),
+            (_, true) => cuts::blank(text, bytes),
+            _ => None,
+        }
     }
 
     fn encode(&self, prompt: &str, text: &str) -> Result<Encoding, Error> {

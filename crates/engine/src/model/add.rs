@@ -1,16 +1,18 @@
 //! Installing a model directory under a name.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use thiserror::Error;
 use vector_embed_protocol::is_model_name;
 
 use super::files::ModelDir;
+use super::golden::GOLDEN;
 use super::hash::model_hash;
-use super::settings::ModelSettings;
+use super::settings::{ModelSettings, PROMPTS};
 use crate::error::ModelProblem;
 
 /// A model that could not be added.
@@ -44,6 +46,15 @@ pub enum AddError {
     },
 }
 
+/// Prompts to install a model with, instead of those that its directory says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptChoice {
+    /// In front of stored texts.
+    pub document: Option<String>,
+    /// In front of queries.
+    pub query: Option<String>,
+}
+
 /// What adding did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
@@ -59,26 +70,17 @@ pub enum Added {
     },
 }
 
-/// Copies the files that decide the vectors of the model in `source` to `root/name`.
+/// Copies the files that decide the vectors of the model in `source` to `root/name`, and golden vectors.
 ///
-/// Refuses a name that exists with other content. The new directory appears at once and whole.
-pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
+/// Prompts are written into the copy, so that its hash covers them. Refuses a name that exists with other content. The
+/// new directory appears at once and whole.
+pub fn add(source: &Path, root: &Path, name: &str, prompts: &PromptChoice) -> Result<Added, AddError> {
     if !is_model_name(name) {
         return Err(AddError::Name(name.to_owned()));
     }
     let bad = |problem| AddError::Source { dir: source.to_owned(), problem };
     let source_dir = ModelDir::new(source);
     let settings = ModelSettings::read(&source_dir).map_err(bad)?;
-    let (hash, _) = model_hash(&source_dir, &settings.files).map_err(bad)?;
-
-    let target = root.join(name);
-    if target.exists() {
-        let existing = ModelDir::new(&target);
-        let present = ModelSettings::read(&existing)
-            .and_then(|settings| model_hash(&existing, &settings.files))
-            .is_ok_and(|(existing, _)| existing == hash);
-        return if present { Ok(Added::Present { hash }) } else { Err(AddError::Exists(name.to_owned())) };
-    }
 
     // Hidden from the catalog by its name until it is complete. A run that was killed may have left one behind.
     let partial = root.join(format!(".{name}.partial"));
@@ -88,29 +90,82 @@ pub fn add(source: &Path, root: &Path, name: &str) -> Result<Added, AddError> {
         }
         _ => {}
     }
-    let written = copy(&source_dir, &settings.files, &partial).and_then(|()| {
-        fs::rename(&partial, &target).map_err(|error| AddError::Write { path: target.clone(), error })
-    });
-    if written.is_err() {
+    let added = copy(&source_dir, &settings.files, &partial)
+        .and_then(|()| choose_prompts(&partial, prompts))
+        .and_then(|()| hash_of(&ModelDir::new(&partial)).map_err(bad))
+        .and_then(|hash| put_in_place(&partial, &root.join(name), name, hash));
+    if !matches!(added, Ok(Added::New { .. })) {
         // The first error is the one to report.
         let _ = fs::remove_dir_all(&partial);
     }
-    written.map(|()| Added::New { hash })
+    added
+}
+
+fn put_in_place(partial: &Path, target: &Path, name: &str, hash: String) -> Result<Added, AddError> {
+    if target.exists() {
+        let same = hash_of(&ModelDir::new(target)).is_ok_and(|existing| existing == hash);
+        return if same { Ok(Added::Present { hash }) } else { Err(AddError::Exists(name.to_owned())) };
+    }
+    fs::rename(partial, target).map_err(|error| AddError::Write { path: target.to_owned(), error })?;
+    Ok(Added::New { hash })
+}
+
+fn hash_of(dir: &ModelDir) -> Result<String, ModelProblem> {
+    let settings = ModelSettings::read(dir)?;
+    model_hash(dir, &settings.files).map(|(hash, _)| hash)
+}
+
+/// Writes prompts to where sentence-transformers reads them, and leaves the rest of that file as it is.
+fn choose_prompts(dir: &Path, prompts: &PromptChoice) -> Result<(), AddError> {
+    let chosen = [("document", &prompts.document), ("query", &prompts.query)];
+    if chosen.iter().all(|(_, prompt)| prompt.is_none()) {
+        return Ok(());
+    }
+    let path = dir.join(PROMPTS);
+    let problem = |problem| AddError::Source { dir: dir.to_owned(), problem };
+    let mut config: serde_json::Map<String, Value> =
+        ModelDir::new(dir).json(PROMPTS).map_err(problem)?.unwrap_or_default();
+    let entry = config.entry("prompts").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if let Value::Object(all) = entry {
+        for (name, prompt) in chosen {
+            if let Some(prompt) = prompt {
+                all.insert(name.to_owned(), Value::String(prompt.clone()));
+            }
+        }
+    }
+    let text = format!("{:#}\n", Value::Object(config));
+    fs::write(&path, text)
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+        .map_err(|error| AddError::Write { path, error })
 }
 
 fn copy(source: &ModelDir, files: &[String], target: &Path) -> Result<(), AddError> {
+    let write = |path: &Path, error| AddError::Write { path: path.to_owned(), error };
     // Whoever adds a model, with whatever umask, the server's user must be able to read it.
-    let put = |path: &Path, name: &str| -> io::Result<()> {
-        let parent = path.parent().unwrap_or(target);
-        fs::create_dir_all(parent)?;
-        fs::set_permissions(target, Permissions::from_mode(0o755))?;
-        fs::set_permissions(parent, Permissions::from_mode(0o755))?;
-        fs::copy(source.file(name), path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o644))
+    let make = |path: &Path| {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755))
     };
-    for name in files {
-        let path = target.join(name);
-        put(&path, name).map_err(|error| AddError::Write { path, error })?;
+    make(target).map_err(|error| write(target, error))?;
+    let golden = source.has(GOLDEN).then(|| GOLDEN.to_owned());
+    for name in files.iter().chain(&golden) {
+        let mut from = source
+            .open_up_to(name, u64::MAX)
+            .map_err(|problem| AddError::Source { dir: source.path().to_owned(), problem })?;
+        let mut path = target.to_owned();
+        let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
+        for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
+            path.push(folder);
+            make(&path).map_err(|error| write(&path, error))?;
+        }
+        path.push(file);
+        let mut put = || -> io::Result<()> {
+            let mut to = File::create_new(&path)?;
+            io::copy(&mut from, &mut to)?;
+            to.set_permissions(Permissions::from_mode(0o644))?;
+            to.sync_all()
+        };
+        put().map_err(|error| write(&path, error))?;
     }
     Ok(())
 }

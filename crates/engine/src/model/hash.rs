@@ -16,15 +16,14 @@ pub fn model_hash(dir: &ModelDir, files: &[String]) -> Result<(String, u64), Mod
     let mut all = Sha256::new();
     let mut bytes = 0;
     for name in names {
-        let (hash, size) = file_hash(dir, name).map_err(|error| problem(name, &error))?;
+        let (hash, size) = file_hash(dir.open(name)?).map_err(|error| problem(name, &error))?;
         all.update(format!("{hash}  {name}\n"));
         bytes += size;
     }
     Ok((hex(&all.finalize()), bytes))
 }
 
-fn file_hash(dir: &ModelDir, name: &str) -> io::Result<(String, u64)> {
-    let mut file = File::open(dir.file(name))?;
+fn file_hash(mut file: File) -> io::Result<(String, u64)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     let mut size = 0;

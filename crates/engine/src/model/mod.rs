@@ -3,15 +3,23 @@
 
 mod add;
 mod catalog;
+mod encoder;
 mod files;
+mod format;
+mod golden;
 mod hash;
+mod modules;
 mod revision;
 mod settings;
 
-pub use add::{AddError, Added, add};
+pub use add::{AddError, Added, PromptChoice, add};
 pub use catalog::{Catalog, Entry};
+pub use encoder::{Activation, Architecture, DISTANCE_BUCKETS, EncoderShape, Positions};
 pub use files::{Fingerprint, ModelDir};
+pub use format::describe_format;
+pub use golden::Golden;
 pub(crate) use hash::hex;
 pub use hash::model_hash;
+pub use modules::{DenseActivation, DenseLayer, Pooling, Step};
 pub use revision::{ModelHash, Revision};
-pub use settings::{Activation, BertShape, ModelSettings, Pooling, Weights};
+pub use settings::{ModelSettings, SAFETENSORS, Weights};

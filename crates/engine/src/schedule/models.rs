@@ -10,7 +10,7 @@ use vector_embed_protocol::ModelInfo;
 
 use crate::compute::{Decorate, LoadedModel, Runtime, load};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Catalog, Entry, ModelHash, ModelSettings, Revision, Weights};
+use crate::model::{Catalog, Entry, ModelHash, ModelSettings, Revision, describe_format};
 
 /// How long a loaded model is served before its files are looked at again.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -145,18 +145,16 @@ impl ModelStore {
     fn info(&self, entry: &Entry, settings: ModelSettings, hash: &ModelHash) -> ModelInfo {
         let loaded = self.lock().get(&entry.name).map(|loaded| Arc::clone(&loaded.model));
         let dimensions = loaded.as_ref().map(|model| model.dimensions).or(settings.dimensions).unwrap_or(0);
+        let format = describe_format(&entry.dir, &settings);
         ModelInfo {
             name: entry.name.clone(),
             dimensions: dimensions as u32,
             max_tokens: settings.max_tokens as u32,
-            pooling: settings.pooling.name().to_owned(),
-            normalized: settings.normalize,
+            pooling: settings.pooling_name(),
+            normalized: settings.normalized(),
             document_prompt: settings.document_prompt,
             query_prompt: settings.query_prompt,
-            format: match settings.weights {
-                Weights::Bert(_) => "safetensors".to_owned(),
-                Weights::Onnx(_) => "onnx".to_owned(),
-            },
+            format,
             bytes: hash.bytes,
             hash: hash.digits.clone(),
             loaded: loaded.is_some(),

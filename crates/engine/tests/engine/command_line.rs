@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{cosine, embed, golden, model, place};
+use crate::support::{Copy, cosine, embed, golden, model, place};
 
 /// Runs the engine with the real runtime and models in `root`; returns whether it succeeded and what it printed.
 fn engine(root: &Path, arguments: &[&str], input: &str) -> (bool, String) {
@@ -95,4 +95,85 @@ fn a_missing_or_damaged_runtime_is_told_from_a_bad_model() {
         );
         std::fs::write(&library, "not a library").unwrap();
     }
+}
+
+#[test]
+fn prompts_are_installed_with_the_model_and_count_for_its_hash() {
+    let root = tempfile::tempdir().unwrap();
+    let source = Copy::of("tiny-bert");
+    let source = source.path("");
+    let add = |more: &[&str]| {
+        let arguments = [&["model", "add", source.to_str().unwrap(), "--name", "asking"], more].concat();
+        engine(root.path(), &arguments, "")
+    };
+    let prompts = ["--query-prompt", "find: ", "--document-prompt", "text: "];
+    let (ok, said) = add(&prompts);
+    assert!(ok && said.starts_with("added model \"asking\""), "{said}");
+    let (ok, said) = add(&prompts);
+    assert!(ok && said.contains("was there already"), "{said}");
+    for other in
+        [&[][..], &["--query-prompt", "find: "], &["--query-prompt", "find: ", "--document-prompt", ""]]
+    {
+        let (ok, said) = add(other);
+        assert!(!ok && said.contains("exists with other content"), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing half done is left");
+
+    let (ok, said) = engine(root.path(), &["model", "check", "asking"], "");
+    // The golden vectors were made without a prompt.
+    assert!(!ok && said.contains("are not those of golden.json"), "{said}");
+    std::fs::remove_file(root.path().join("asking/golden.json")).unwrap();
+    let (ok, said) = engine(root.path(), &["model", "check", "asking"], "");
+    assert!(ok && said.contains("document prompt \"text: \"\nquery prompt    \"find: \"\n"), "{said}");
+    assert!(said.contains("golden vectors  none to compare with"), "{said}");
+    let (ok, said) = engine(root.path(), &["embed", "--model", "asking"], "first line\n");
+    assert!(ok, "{said}");
+    let printed: Vec<f32> = serde_json::from_str(said.trim_end()).unwrap();
+    let plain = model(golden().join("models"), "tiny-bert");
+    assert!(cosine(&printed, &embed(&plain, "text: first line")) > 0.999_999);
+}
+
+#[test]
+fn a_prompt_that_the_model_brings_is_kept_unless_another_is_given() {
+    let root = tempfile::tempdir().unwrap();
+    let source = Copy::of("tiny-bert");
+    let brought = r#"{"prompts": {"query": "q: ", "document": "d: ", "other": "o: "}, "version": {"a": 1}}"#;
+    std::fs::write(source.path("config_sentence_transformers.json"), brought).unwrap();
+    let source = source.path("");
+    let arguments = ["model", "add", source.to_str().unwrap(), "--name", "new", "--query-prompt", ""];
+    let (ok, said) = engine(root.path(), &arguments, "");
+    assert!(ok, "{said}");
+    let written = std::fs::read(root.path().join("new/config_sentence_transformers.json")).unwrap();
+    let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    let expected =
+        serde_json::json!({"prompts": {"query": "", "document": "d: ", "other": "o: "}, "version": {"a": 1}});
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn check_compares_with_the_vectors_that_a_model_brings() {
+    let root = golden().join("models");
+    for name in ["tiny-bert", "tiny-mpnet", "tiny-roberta-f16", "tiny-onnx-pooled"] {
+        let (ok, said) = engine(&root, &["model", "check", name], "");
+        assert!(ok && said.contains("golden vectors  13 agree, the lowest cosine is 1.000"), "{said}");
+    }
+    let copied = Copy::of("tiny-bert");
+    copied.change_json("golden.json", |all| all["vectors"][2] = all["vectors"][3].clone());
+    copied.change_json("golden.json", |all| all["vectors"][3] = all["vectors"][4].clone());
+    let (ok, said) = engine(copied.root.path(), &["model", "check", "model"], "");
+    assert!(!ok && said.contains("text 4 as Document: cosine "), "{said}");
+}
+
+#[test]
+fn check_tells_all_that_a_directory_lacks() {
+    let copied = Copy::of("tiny-bert");
+    for file in ["tokenizer.json", "model.safetensors"] {
+        std::fs::remove_file(copied.path(file)).unwrap();
+    }
+    let (ok, said) = engine(copied.root.path(), &["model", "check", "model"], "");
+    assert!(!ok && said.contains("for 2 reasons"), "{said}");
+    assert!(
+        said.contains("\"tokenizer.json\" is missing") && said.contains("\"model.safetensors\""),
+        "{said}"
+    );
 }

@@ -1,7 +1,6 @@
 //! The vectors are those of sentence-transformers.
 
 use crate::support::{cosine, embed, golden, json, model, place, texts};
-use serde_json::Value;
 use vector_embed_engine::compute::LoadedModel;
 use vector_embed_protocol::Purpose;
 
@@ -17,7 +16,7 @@ fn golden_vectors() -> Vec<Vec<f32>> {
 fn every_golden_text_has_the_vector_of_sentence_transformers() {
     let model = model(place("VECTOR_EMBED_TEST_MODELS"), MODEL);
     let (texts, golden) = (texts(), golden_vectors());
-    assert!(texts.len() >= 100 && texts.len() == golden.len());
+    assert!(texts.len() >= 300 && texts.len() == golden.len());
     for (text, golden) in texts.iter().zip(&golden) {
         let similarity = cosine(&embed(&model, text), golden);
         assert!(
@@ -94,46 +93,4 @@ fn of_a_long_text_only_the_beginning_is_tokenized_and_all_is_counted() {
     // Another limit goes as far as there are positions, and never so low that no token of the text is left.
     let lengths = [128, 512, 100_000, 0].map(|limit| tokens(Some(limit)).ids.len());
     assert_eq!(lengths, [128, 512, 512, 3]);
-}
-
-/// The largest difference of any number between a fixture's golden vectors and ours.
-fn largest_difference(name: &str) -> f32 {
-    let root = golden().join("models");
-    let golden = json(&root.join(name).join("golden.json"));
-    let model = model(root, name);
-    let rows = golden["texts"].as_array().unwrap().iter().zip(golden["vectors"].as_array().unwrap());
-    let mut largest = 0_f32;
-    for (text, vector) in rows {
-        let ours = embed(&model, text.as_str().unwrap());
-        let theirs: Vec<f32> =
-            vector.as_array().unwrap().iter().map(|number| Value::as_f64(number).unwrap() as f32).collect();
-        assert_eq!(ours.len(), theirs.len());
-        largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(largest, f32::max);
-    }
-    largest
-}
-
-#[test]
-fn bert_from_safetensors_with_mean_pooling() {
-    assert!(largest_difference("tiny-bert") < 2e-5);
-}
-
-#[test]
-fn bert_from_safetensors_with_cls_pooling_and_another_activation() {
-    assert!(largest_difference("tiny-bert-cls") < 2e-5);
-}
-
-#[test]
-fn onnx_with_token_type_ids_and_last_hidden_state() {
-    assert!(largest_difference("tiny-onnx") < 2e-5);
-}
-
-#[test]
-fn onnx_without_token_type_ids_and_with_token_embeddings() {
-    assert!(largest_difference("tiny-onnx-notype") < 2e-5);
-}
-
-#[test]
-fn onnx_that_pools_inside() {
-    assert!(largest_difference("tiny-onnx-pooled") < 2e-5);
 }

@@ -4,6 +4,8 @@ mod chunks;
 mod command_line;
 mod directories;
 mod golden;
+mod hostile;
+mod kinds;
 mod requests;
 mod store;
 mod support;

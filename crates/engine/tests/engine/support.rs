@@ -77,6 +77,12 @@ impl Copy {
         self.root.path().join("model").join(file)
     }
 
+    pub(crate) fn change_json(&self, file: &str, change: impl FnOnce(&mut Value)) {
+        let mut content = json(&self.path(file));
+        change(&mut content);
+        fs::write(self.path(file), content.to_string()).unwrap();
+    }
+
     pub(crate) fn replace(&self, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{file} has no {from}");
@@ -84,7 +90,8 @@ impl Copy {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a directory.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

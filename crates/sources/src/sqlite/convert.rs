@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use rusqlite::types::ValueRef;
 
-use super::InvalidText;
 use super::schema::Affinity;
 use crate::error::Problem;
 use crate::host::Zone;
+use crate::text::{self, InvalidText};
 use crate::time;
 use crate::value::{Type, Value};
 
@@ -224,21 +224,7 @@ fn put(text: &mut String, value: impl std::fmt::Display) {
 fn text<'a>(value: ValueRef<'a>, target: Target, scratch: &'a mut String) -> Result<&'a str, Problem> {
     scratch.clear();
     match value {
-        ValueRef::Text(bytes) => {
-            let problem = match std::str::from_utf8(bytes) {
-                Ok(text) if !bytes.contains(&0) => return Ok(text),
-                Ok(_) => Problem::Nul,
-                Err(_) => Problem::Encoding,
-            };
-            match target.invalid_text {
-                InvalidText::Error => return Err(problem),
-                InvalidText::Strip => strip(bytes, scratch),
-                InvalidText::Hex => {
-                    scratch.push_str("\\x");
-                    bytes.iter().for_each(|byte| put(scratch, format_args!("{byte:02x}")));
-                }
-            }
-        }
+        ValueRef::Text(bytes) => return text::fitting(bytes, target.invalid_text, scratch),
         // A column of text holds numbers as text; others may hold anything.
         ValueRef::Integer(number) if target.affinity != Affinity::Text => put(scratch, number),
         ValueRef::Real(number) if target.affinity != Affinity::Text => {
@@ -247,13 +233,6 @@ fn text<'a>(value: ValueRef<'a>, target: Target, scratch: &'a mut String) -> Res
         other => return Err(kind(other)),
     }
     Ok(scratch)
-}
-
-/// Leaves out NULs and what is not UTF-8.
-fn strip(bytes: &[u8], scratch: &mut String) {
-    for chunk in bytes.utf8_chunks() {
-        chunk.valid().split('\0').for_each(|part| scratch.push_str(part));
-    }
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], Problem> {

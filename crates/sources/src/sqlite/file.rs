@@ -105,13 +105,14 @@ fn begin(address: &str, flags: OpenFlags, host: &Host) -> rusqlite::Result<Conne
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(address, flags)?;
     connection.busy_timeout(Duration::ZERO)?;
-    distrust(&mut connection)?;
     let interrupted = host.interrupted;
     connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(interrupted))?;
     let patience = Instant::now() + BUSY_PATIENCE;
     loop {
-        // The first read takes the lock, and rolls back what a crash has left.
-        match connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema") {
+        // The first read takes the lock, and rolls back what a crash has left. Some pragmas read, too.
+        let begun = distrust(&mut connection, host)
+            .and_then(|()| connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema"));
+        match begun {
             Err(error) if classify(&error) == Failure::Busy && Instant::now() < patience => {
                 connection.execute_batch("ROLLBACK").ok(); // there may be none
                 if interrupted() {
@@ -133,7 +134,7 @@ fn interruption() -> rusqlite::Error {
 }
 
 /// The file's schema is somebody else's program.
-fn distrust(connection: &mut Connection) -> rusqlite::Result<()> {
+fn distrust(connection: &mut Connection, host: &Host) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
@@ -142,9 +143,11 @@ fn distrust(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)?;
+    // What views sort goes to files that nobody counts; memory has its limit.
+    let sorted = if host.temporary_bytes.is_some() { "MEMORY" } else { "DEFAULT" };
     // Pragmas answer with the value they have taken.
     connection.execute_batch(&format!(
-        "PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON; PRAGMA query_only = ON; PRAGMA cache_size = -8000; \
+        "PRAGMA temp_store = {sorted}; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON; PRAGMA query_only = ON; PRAGMA cache_size = -8000; \
          PRAGMA hard_heap_limit = {MAX_HEAP_BYTES}"
     ))
 }
@@ -223,6 +226,6 @@ pub(super) fn says(detail: &str) -> String {
 }
 
 /// An error that has to do with the file as a whole.
-pub(super) fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn failed(path: &Path, error: &rusqlite::Error) -> Error {
     classify(error).tell(path)
 }

@@ -13,7 +13,10 @@ use std::path::PathBuf;
 
 pub use check::{Check, Finding};
 pub use copy::Copies;
+pub(crate) use file::failed;
 pub use file::{Database, open};
+
+pub use crate::text::InvalidText;
 
 use crate::error::Error;
 use crate::host::Host;
@@ -34,18 +37,6 @@ pub struct Sqlite {
     pub invalid_text: InvalidText,
     /// Where it is read.
     pub host: Host,
-}
-
-/// What becomes of text that PostgreSQL cannot have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InvalidText {
-    /// It does not fit.
-    #[default]
-    Error,
-    /// What is wrong with it is left out.
-    Strip,
-    /// Its bytes are told as hexadecimal digits after `\x`, as `bytea` has them.
-    Hex,
 }
 
 impl Sqlite {
@@ -97,7 +88,7 @@ impl Source for Sqlite {
     fn query(&self, scan: &Scan) -> Result<String, Error> {
         let database = self.open()?;
         let relation = self.relation(&database, &scan.table)?;
-        Ok(query::build(&relation, scan, None).sql)
+        Ok(query::build(&relation, scan, self.invalid_text, None).sql)
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {

@@ -64,7 +64,9 @@ fn comparable(column: &Attribute, of: Type, comparison: Comparison, invalid: Inv
 }
 
 /// The statement for a scan. Without operands, as EXPLAIN shows it.
-pub(super) fn build(relation: &Relation, scan: &Scan, resume: Option<Resume>) -> Query {
+///
+/// Filters were accepted when the scan was planned, which may be long ago; another file may be there since.
+pub(super) fn build(relation: &Relation, scan: &Scan, invalid: InvalidText, resume: Option<Resume>) -> Query {
     let mut bound = Vec::new();
     let key: Vec<String> = match &relation.key {
         Key::Rowid(name) => vec![name.clone()],
@@ -81,7 +83,8 @@ pub(super) fn build(relation: &Relation, scan: &Scan, resume: Option<Resume>) ->
     let mut complete = true;
     let mut conditions = Vec::new();
     for (number, filter) in scan.filters.iter().enumerate() {
-        match condition(filter, scan.operands.get(number), &mut bound) {
+        let is_accepted = accepted(relation, filter, scan, invalid) != Accepted::No;
+        match is_accepted.then(|| condition(filter, scan.operands.get(number), &mut bound)).flatten() {
             Some(condition) => conditions.push(condition),
             None => complete = false,
         }

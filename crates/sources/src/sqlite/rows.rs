@@ -66,7 +66,7 @@ impl TableRows {
                 Ok(Target { of: *of, affinity, invalid_text: source.invalid_text })
             })
             .collect::<Result<_, Error>>()?;
-        let query = build(&relation, scan, None);
+        let query = build(&relation, scan, source.invalid_text, None);
         let mut rows = Self {
             source: source.clone(),
             relation,
@@ -158,7 +158,8 @@ impl TableRows {
             self.losses.rows += next.abs_diff(last).saturating_sub(1);
         }
         let limit = self.scan.limit.map(|limit| limit.saturating_sub(self.count));
-        self.query = build(&self.relation, &self.scan, Some(Resume { from: next, limit }));
+        let resume = Some(Resume { from: next, limit });
+        self.query = build(&self.relation, &self.scan, self.source.invalid_text, resume);
         self.running = Some(self.run(database)?);
         Ok(true)
     }
@@ -305,12 +306,16 @@ impl Rows for TableRows {
         self.scan.operands = operands.to_vec();
         self.count = 0;
         self.last = None;
-        let query = build(&self.relation, &self.scan, None);
-        let Some(running) = self.running.take() else { return Ok(()) };
-        let prepared = running.into_owner().into_inner();
+        let query = build(&self.relation, &self.scan, self.source.invalid_text, None);
         let same = query.sql == self.query.sql;
         self.query = query;
-        self.running = Some(if same { self.start(prepared)? } else { self.run(prepared.into_owner())? });
+        let running = match self.running.take().map(|running| running.into_owner().into_inner()) {
+            Some(prepared) if same => self.start(prepared),
+            Some(prepared) => self.run(prepared.into_owner()),
+            // It ended at what cannot be read.
+            None => self.run(self.source.open()?),
+        };
+        self.running = Some(running?);
         Ok(())
     }
 }

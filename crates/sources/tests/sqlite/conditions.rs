@@ -202,3 +202,15 @@ fn values_that_became_null_are_not_looked_for_by_sqlite() {
     let filter = Filter { column: "x".to_owned(), of: Type::Bigint, operation: Operation::IsNull };
     assert_eq!(fixture.source().plan(&scan, &[filter]).expect("a plan").accepted, [Accepted::No]);
 }
+
+#[test]
+fn a_condition_that_was_accepted_for_another_file_holds_no_row_back() {
+    let fixture = Fixture::new("CREATE TABLE t(n TEXT); INSERT INTO t VALUES ('7'), ('5'), ('05'), (' 5')");
+    let mut scan = scan("t", &[("n", Type::Bigint)]);
+    let operation = Operation::Compare(Comparison::Equal);
+    scan.filters = vec![Filter { column: "n".to_owned(), of: Type::Bigint, operation }];
+    scan.operands = vec![Operand::Integer(5)];
+    scan.limit = Some(1);
+    let rows = read(&fixture.source(), &scan).expect("readable rows");
+    assert_eq!(rows, [["7"], ["5"], ["5"], ["5"]]);
+}

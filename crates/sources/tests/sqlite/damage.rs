@@ -96,6 +96,18 @@ fn the_count_of_rows_between_is_told() {
 }
 
 #[test]
+fn what_ended_at_damage_can_be_read_again() {
+    let (fixture, lost) = damaged(|at| at >= 10);
+    let mut scan = scan("t", COLUMNS);
+    scan.on_error = OnError::Null;
+    let mut rows = Source::open(&fixture.source(), &scan).expect("opened");
+    for _ in 0..2 {
+        assert_eq!(rest(&mut *rows, 2).expect("no error").len(), ROWS as usize - lost);
+        rows.rescan(&[]).expect("begun anew");
+    }
+}
+
+#[test]
 fn a_check_goes_on_after_damage() {
     let (fixture, _) = damaged(|at| at == 5);
     let connection = fixture.connect();

@@ -55,6 +55,7 @@ impl Fixture {
     pub(crate) fn host(&self, interrupted: fn() -> bool) -> Host {
         Host {
             interrupted,
+            wait: |_, time| std::thread::sleep(time.min(std::time::Duration::from_millis(1))),
             temporary: self.directory.path().join("temporary/copy."),
             temporary_bytes: None,
             copies: Copies::default(),

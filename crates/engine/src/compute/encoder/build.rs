@@ -1,0 +1,181 @@
+//! The graph of an encoder, of ONNX Runtime's fused operators.
+
+use ort::editor::Model;
+use ort::value::{Outlet, TensorElementType};
+
+use super::names::{EMBEDDINGS_NORM, LayerNames, Names, POSITIONS, SEGMENTS, WORDS};
+use super::{DISTANCES, IDS, LENGTHS, NUMBERS, TOKENS};
+use crate::compute::graph::{
+    FUSED, GraphBuilder, ONNX, float_attribute, integer_attribute, outlet, transpose,
+};
+use crate::compute::weights::Tensors;
+use crate::error::ModelProblem;
+use crate::model::{Activation, EncoderShape, Positions};
+
+pub(super) fn build(
+    tensors: &Tensors<'_>,
+    shape: &EncoderShape,
+    names: &Names,
+) -> Result<Model, ModelProblem> {
+    let graph = GraphBuilder::new(
+        inputs(shape, names),
+        [outlet(TOKENS, TensorElementType::Float32, &[-1, -1, shape.hidden as i64])],
+    )?;
+    let mut builder = EncoderBuilder { graph, tensors, shape, names };
+    builder.encoder()?;
+    builder.graph.finish()
+}
+
+fn inputs(shape: &EncoderShape, names: &Names) -> Vec<Outlet> {
+    let integers = |name: &str, dims: &[i64]| outlet(name, TensorElementType::Int32, dims);
+    let mut inputs = vec![integers(IDS, &[-1, -1]), integers(LENGTHS, &[-1])];
+    if shape.numbering != Positions::FromZero {
+        inputs.push(integers(NUMBERS, &[-1, -1]));
+    }
+    if names.distances.is_some() {
+        let dims = [1, shape.heads as i64, -1, -1];
+        inputs.push(outlet(DISTANCES, TensorElementType::Float32, &dims));
+    }
+    inputs
+}
+
+struct EncoderBuilder<'a> {
+    graph: GraphBuilder,
+    tensors: &'a Tensors<'a>,
+    shape: &'a EncoderShape,
+    names: &'a Names,
+}
+
+impl EncoderBuilder<'_> {
+    fn encoder(&mut self) -> Result<(), ModelProblem> {
+        self.embeddings()?;
+        let mut x = "embeddings".to_owned();
+        for layer in 0..self.shape.layers {
+            let out = match layer + 1 == self.shape.layers {
+                true => TOKENS.to_owned(),
+                false => format!("layer.{layer}"),
+            };
+            self.layer(layer, &x, &out)?;
+            x = out;
+        }
+        Ok(())
+    }
+
+    fn embeddings(&mut self) -> Result<(), ModelProblem> {
+        let EncoderShape { hidden, vocabulary, positions, epsilon, numbering, .. } = *self.shape;
+        let words = self.tensors.exactly(WORDS, [vocabulary, hidden])?;
+        self.graph.initializer("words", &words, &[vocabulary, hidden])?;
+        let mut position = self.tensors.exactly(POSITIONS, [positions, hidden])?;
+        if self.names.segments {
+            // A single text has segment 0 throughout, so its embedding is added to every position once, here.
+            let segment = self.tensors.first_row(SEGMENTS, hidden)?;
+            for row in position.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&segment).for_each(|(value, segment)| *value += segment);
+            }
+        }
+        self.graph.initializer("positions", &position, &[positions, hidden])?;
+        self.norm(EMBEDDINGS_NORM, ["embeddings.norm.weight", "embeddings.norm.bias"])?;
+        let mut inputs =
+            vec![IDS, "", "words", "positions", "", "embeddings.norm.weight", "embeddings.norm.bias"];
+        if numbering != Positions::FromZero {
+            inputs.extend(["", NUMBERS]);
+        }
+        let outputs = ["embeddings", "unused_mask"];
+        let epsilon = vec![float_attribute("epsilon", epsilon)?];
+        self.graph.node("EmbedLayerNormalization", FUSED, &inputs, &outputs, epsilon)
+    }
+
+    fn layer(&mut self, layer: usize, x: &str, out: &str) -> Result<(), ModelProblem> {
+        let EncoderShape { hidden, heads, intermediate, activation, .. } = *self.shape;
+        let names = (self.names.layer)(layer);
+        let to = |name: &str| format!("layer.{layer}.{name}");
+
+        let (weights, bias) = self.query_key_value(&names)?;
+        self.graph.initializer(&to("qkv.weight"), &weights, &[hidden, 3 * hidden])?;
+        self.graph.initializer(&to("qkv.bias"), &bias, &[3 * hidden])?;
+        let (weights, bias) = (to("qkv.weight"), to("qkv.bias"));
+        let mut inputs = vec![x, &weights, &bias, LENGTHS];
+        if self.names.distances.is_some() {
+            inputs.extend(["", DISTANCES]);
+        }
+        let heads = vec![integer_attribute("num_heads", heads as i64)?];
+        self.graph.node("Attention", FUSED, &inputs, &[&to("attention")], heads)?;
+        self.product(&names.mixed, [&to("attention"), &to("mixed")], hidden, hidden)?;
+        self.residual(&names.mixed, &names.mixed_norm, [&to("mixed"), x, &to("attended")])?;
+
+        self.product(&names.wide, [&to("attended"), &to("wide")], hidden, intermediate)?;
+        let bias = to("wide.bias");
+        self.vector(&format!("{}.bias", names.wide), &bias, intermediate)?;
+        let biased = [&*to("wide"), &bias];
+        let active = [&*to("active")];
+        match activation {
+            Activation::Gelu => self.graph.node("BiasGelu", FUSED, &biased, &active, vec![])?,
+            Activation::FastGelu => self.graph.node("FastGelu", FUSED, &biased, &active, vec![])?,
+            Activation::Relu => {
+                self.graph.node("Add", ONNX, &biased, &[&to("biased")], vec![])?;
+                self.graph.node("Relu", ONNX, &[&to("biased")], &active, vec![])?;
+            }
+        }
+        self.product(&names.narrow, [&to("active"), &to("narrow")], intermediate, hidden)?;
+        self.residual(&names.narrow, &names.narrow_norm, [&to("narrow"), &to("attended"), out])
+    }
+
+    /// The three projections as one `[hidden, 3 × hidden]` matrix and their biases, as `Attention` takes them.
+    fn query_key_value(&self, names: &LayerNames) -> Result<(Vec<f32>, Vec<f32>), ModelProblem> {
+        let hidden = self.shape.hidden;
+        let mut matrices = Vec::with_capacity(3);
+        let mut bias = Vec::new();
+        for name in [&names.query, &names.key, &names.value] {
+            matrices.push(self.tensors.exactly(&format!("{name}.weight"), [hidden, hidden])?);
+            bias.extend(self.tensors.exactly(&format!("{name}.bias"), [hidden])?);
+        }
+        // Only now is it known that there is so much of it.
+        let mut weights = vec![0.0; 3 * matrices[0].len()];
+        for (part, matrix) in matrices.iter().enumerate() {
+            transpose(matrix, [hidden, hidden], &mut weights[part * hidden..], 3 * hidden);
+        }
+        Ok((weights, bias))
+    }
+
+    /// `out = x × Wᵀ`, without the bias, which the following fused operator adds.
+    fn product(
+        &mut self,
+        source: &str,
+        [x, out]: [&str; 2],
+        from: usize,
+        to: usize,
+    ) -> Result<(), ModelProblem> {
+        let matrix = self.tensors.exactly(&format!("{source}.weight"), [to, from])?;
+        let mut transposed = vec![0.0; matrix.len()];
+        transpose(&matrix, [to, from], &mut transposed, to);
+        let name = format!("{out}.weight");
+        self.graph.initializer(&name, &transposed, &[from, to])?;
+        self.graph.node("MatMul", ONNX, &[x, &name], &[out], vec![])
+    }
+
+    /// `out = LayerNorm(x + bias + skip)`.
+    fn residual(&mut self, source: &str, norm: &str, [x, skip, out]: [&str; 3]) -> Result<(), ModelProblem> {
+        let [weight, shift, bias] = ["norm.weight", "norm.bias", "bias"].map(|name| format!("{x}.{name}"));
+        self.norm(norm, [&weight, &shift])?;
+        self.vector(&format!("{source}.bias"), &bias, self.shape.hidden)?;
+        let epsilon = vec![float_attribute("epsilon", self.shape.epsilon)?];
+        let inputs = [x, skip, &weight, &shift, &bias];
+        self.graph.node("SkipLayerNormalization", FUSED, &inputs, &[out], epsilon)
+    }
+
+    /// Takes over the two vectors of a layer normalization, which old files call gamma and beta.
+    fn norm(&mut self, source: &str, [weight, bias]: [&str; 2]) -> Result<(), ModelProblem> {
+        for (part, old, name) in [("weight", "gamma", weight), ("bias", "beta", bias)] {
+            let (part, old) = (format!("{source}.{part}"), format!("{source}.{old}"));
+            let is_old = !self.tensors.has(&part) && self.tensors.has(&old);
+            self.vector(if is_old { &old } else { &part }, name, self.shape.hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the vector `source` of the file over as the initializer `name`.
+    fn vector(&mut self, source: &str, name: &str, length: usize) -> Result<(), ModelProblem> {
+        let values = self.tensors.exactly(source, [length])?;
+        self.graph.initializer(name, &values, &[length])
+    }
+}

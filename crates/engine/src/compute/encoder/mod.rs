@@ -1,0 +1,137 @@
+//! An encoder from safetensors, as a graph of ONNX Runtime's fused operators.
+//!
+//! The graph is made in memory when the model is loaded: that takes no longer than parsing a prepared file,
+//! and the model directory stays the hub's. Pooling happens outside, as for published graphs.
+//!
+//! `build` makes the graph for all architectures; they differ in names, in how tokens are numbered, and in what is
+//! added to the attention.
+
+mod bert;
+mod build;
+mod distilbert;
+mod mpnet;
+mod names;
+mod roberta;
+
+use ort::session::Session;
+use ort::value::TensorRef;
+
+use self::mpnet::DistanceBias;
+use self::names::Names;
+use super::head::Head;
+use super::runtime::{Runtime, failed, refused};
+use super::weights::Tensors;
+use super::{Backend, Batch};
+use crate::error::{Error, ModelProblem};
+use crate::model::{EncoderShape, ModelDir, Positions, SAFETENSORS};
+
+// The graph's inputs and its output.
+const IDS: &str = "input_ids";
+const LENGTHS: &str = "lengths";
+const NUMBERS: &str = "position_ids";
+const DISTANCES: &str = "attention_bias";
+const TOKENS: &str = "token_embeddings";
+
+/// Token vectors of a batch from an encoder, and the texts' vectors from them.
+pub(super) struct EncoderBackend {
+    session: Session,
+    numbering: Positions,
+    distances: Option<DistanceBias>,
+    head: Head,
+    buffers: Buffers,
+}
+
+#[derive(Default)]
+struct Buffers {
+    ids: Vec<i32>,
+    lengths: Vec<i32>,
+    numbers: Vec<i32>,
+    distances: Vec<f32>,
+}
+
+impl EncoderBackend {
+    pub(super) fn load(
+        runtime: &Runtime,
+        dir: &ModelDir,
+        shape: &EncoderShape,
+        head: Head,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let bad = |problem| Error::bad_model(name, problem);
+        let options = runtime.session()?;
+        let bytes = dir.read_weights(SAFETENSORS).map_err(bad)?;
+        let read = || -> Result<_, ModelProblem> {
+            let mut tensors = Tensors::parse(&bytes, SAFETENSORS)?;
+            let names = Names::of(shape.architecture);
+            tensors.find_prefix(names.prefix, names::WORDS);
+            let model = build::build(&tensors, shape, names)?;
+            let distances = match names.distances {
+                None => None,
+                Some(name) => {
+                    let weights = tensors.exactly(name, [crate::model::DISTANCE_BUCKETS, shape.heads])?;
+                    let most = shape.numbering.usable(shape.positions);
+                    Some(DistanceBias::new(&weights, shape.heads, most))
+                }
+            };
+            let session = model.into_session(&options).map_err(|error| refused(&error))?;
+            Ok((session, distances))
+        };
+        let (session, distances) = read().map_err(bad)?;
+        Ok(Self { session, numbering: shape.numbering, distances, head, buffers: Buffers::default() })
+    }
+}
+
+impl Backend for EncoderBackend {
+    fn dimensions(&self) -> usize {
+        self.head.dimensions()
+    }
+
+    fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
+        let Self { session, numbering, distances, head, buffers } = self;
+        buffers.fill(batch, *numbering, distances.as_ref());
+        let (rows, width) = (batch.rows(), batch.width());
+        let mut run = || -> ort::Result<()> {
+            let mut inputs = ort::inputs![
+                IDS => TensorRef::from_array_view(([rows, width], buffers.ids.as_slice()))?,
+                LENGTHS => TensorRef::from_array_view(([rows], buffers.lengths.as_slice()))?,
+            ];
+            if *numbering != Positions::FromZero {
+                let numbers = TensorRef::from_array_view(([rows, width], buffers.numbers.as_slice()))?;
+                inputs.push((NUMBERS.into(), numbers.into()));
+            }
+            if let Some(bias) = distances {
+                let shape = [1, bias.heads(), width, width];
+                let values = TensorRef::from_array_view((shape, buffers.distances.as_slice()))?;
+                inputs.push((DISTANCES.into(), values.into()));
+            }
+            let outputs = session.run(inputs)?;
+            let (_, values) = outputs[TOKENS].try_extract_tensor::<f32>()?;
+            head.apply(batch, values, out);
+            Ok(())
+        };
+        run().map_err(|error| failed(&error))
+    }
+}
+
+impl Buffers {
+    fn fill(&mut self, batch: &Batch, numbering: Positions, distances: Option<&DistanceBias>) {
+        self.ids.clear();
+        self.ids.extend(batch.ids().iter().map(|id| *id as i32));
+        self.lengths.clear();
+        self.lengths.extend(batch.lengths().iter().map(|length| *length as i32));
+        if let Positions::Behind(pad) = numbering {
+            self.numbers.clear();
+            for row in batch.ids().chunks_exact(batch.width().max(1)) {
+                let mut last = pad as i32;
+                self.numbers.extend(row.iter().map(|id| {
+                    let counts = *id != pad;
+                    last += i32::from(counts);
+                    if counts { last } else { pad as i32 }
+                }));
+            }
+        }
+        if let Some(bias) = distances {
+            bias.fill(batch.width(), &mut self.distances);
+        }
+    }
+}

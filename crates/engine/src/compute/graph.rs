@@ -1,0 +1,122 @@
+//! Making a graph for ONNX Runtime in memory.
+
+use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
+use ort::memory::Allocator;
+use ort::operator::Attribute;
+use ort::value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType};
+
+use super::runtime::refused;
+use crate::error::ModelProblem;
+
+/// Domain of the fused operators.
+pub(super) const FUSED: &str = "com.microsoft";
+const FUSED_VERSION: u32 = 1;
+/// Domain of the others.
+pub(super) const ONNX: &str = ONNX_DOMAIN;
+/// Their opset, the first with all that are used here.
+const OPSET: u32 = 17;
+
+/// A graph that grows.
+pub(super) struct GraphBuilder {
+    graph: Graph,
+}
+
+impl GraphBuilder {
+    pub(super) fn new(
+        inputs: impl IntoIterator<Item = Outlet>,
+        outputs: impl IntoIterator<Item = Outlet>,
+    ) -> Result<Self, ModelProblem> {
+        let make = || -> ort::Result<Graph> {
+            let mut graph = Graph::new()?;
+            graph.set_inputs(inputs)?;
+            graph.set_outputs(outputs)?;
+            Ok(graph)
+        };
+        Ok(Self { graph: make().map_err(|error| refused(&error))? })
+    }
+
+    pub(super) fn finish(self) -> Result<Model, ModelProblem> {
+        let make = || -> ort::Result<Model> {
+            let mut model = Model::new([Opset::new(ONNX, OPSET)?, Opset::new(FUSED, FUSED_VERSION)?])?;
+            model.set_graph(self.graph)?;
+            Ok(model)
+        };
+        make().map_err(|error| refused(&error))
+    }
+
+    pub(super) fn initializer(
+        &mut self,
+        name: &str,
+        values: &[f32],
+        dims: &[usize],
+    ) -> Result<(), ModelProblem> {
+        let mut add = || -> ort::Result<()> {
+            let shape = Shape::new(dims.iter().map(|dim| *dim as i64));
+            let mut tensor = Tensor::<f32>::new(&Allocator::default(), shape)?;
+            tensor.extract_tensor_mut().1.copy_from_slice(values);
+            self.graph.add_initializer(name, tensor, false)
+        };
+        add().map_err(|error| refused(&error))
+    }
+
+    pub(super) fn node(
+        &mut self,
+        operator: &str,
+        domain: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: Vec<Attribute>,
+    ) -> Result<(), ModelProblem> {
+        Node::new(operator, domain, format!("{}/{operator}", outputs[0]), inputs, outputs, attributes)
+            .and_then(|node| self.graph.add_node(node))
+            .map_err(|error| refused(&error))
+    }
+}
+
+pub(super) fn integer_attribute(name: &str, value: i64) -> Result<Attribute, ModelProblem> {
+    Attribute::new(name, value).map_err(|error| refused(&error))
+}
+
+pub(super) fn float_attribute(name: &str, value: f32) -> Result<Attribute, ModelProblem> {
+    Attribute::new(name, value).map_err(|error| refused(&error))
+}
+
+/// An input or output; a dimension of -1 is free.
+pub(super) fn outlet(name: &str, ty: TensorElementType, dims: &[i64]) -> Outlet {
+    let dimension_symbols = SymbolicDimensions::empty(dims.len());
+    Outlet::new(name, ValueType::Tensor { ty, shape: Shape::new(dims.iter().copied()), dimension_symbols })
+}
+
+/// Writes the `[rows, columns]` matrix `from` transposed to `to`, whose rows are `stride` apart. In blocks, so
+/// that both sides stay in the processor's cache.
+pub(super) fn transpose(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32], stride: usize) {
+    const BLOCK: usize = 32;
+    for row_block in (0..rows).step_by(BLOCK) {
+        for column_block in (0..columns).step_by(BLOCK) {
+            for row in row_block..(row_block + BLOCK).min(rows) {
+                for column in column_block..(column_block + BLOCK).min(columns) {
+                    to[column * stride + row] = from[row * columns + column];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::transpose;
+
+    #[test]
+    fn transposes_into_a_wider_matrix() {
+        let (rows, columns, stride) = (33, 70, 40);
+        let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+        let mut to = vec![-1.0; columns * stride];
+        transpose(&from, [rows, columns], &mut to, stride);
+        for row in 0..rows {
+            for column in 0..columns {
+                assert_eq!(to[column * stride + row], from[row * columns + column]);
+            }
+        }
+        assert_eq!(to[rows], -1.0);
+    }
+}

@@ -1,0 +1,103 @@
+//! What can be wrong with the files of an index. None of it costs a document: its vectors are taken from the queue
+//! where that has them, and are NULL elsewhere.
+
+use std::io;
+
+use thiserror::Error;
+
+/// What is wrong with `index_metadata.pickle`.
+#[derive(Debug, Error)]
+pub enum PickleFault {
+    /// It ends in the middle.
+    #[error("it is cut off")]
+    Truncated,
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(io::Error),
+    /// An instruction that Chroma's pickles do not have.
+    #[error("unexpected instruction {instruction:#04x} at byte {at}")]
+    Instruction {
+        /// Its code.
+        instruction: u8,
+        /// Where it stands.
+        at: u64,
+    },
+    /// An instruction that does not fit what is before it.
+    #[error("malformed at byte {at}")]
+    Malformed {
+        /// Where it stands.
+        at: u64,
+    },
+    /// It holds something else than labels of ids.
+    #[error("it holds no labels of ids")]
+    NoLabels,
+    /// It is larger than any that is read.
+    #[error("it has {0} bytes")]
+    TooLarge(u64),
+}
+
+impl PickleFault {
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// What is wrong with a collection's index.
+#[derive(Debug, Error)]
+pub enum IndexDamage {
+    /// Its folder is gone, though the database says that vectors were written to it.
+    #[error("the index's folder \"{folder}\" is missing")]
+    NoFolder {
+        /// Its name, the id of the segment.
+        folder: String,
+    },
+    /// A file cannot be read.
+    #[error("file \"{file}\" of the index cannot be read: {error}")]
+    Unreadable {
+        /// Folder and name.
+        file: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file of labels is damaged.
+    #[error("file \"{file}\" of the index is damaged: {fault}")]
+    Pickle {
+        /// Folder and name.
+        file: String,
+        /// How.
+        fault: PickleFault,
+    },
+    /// The header is damaged.
+    #[error("file \"{file}\" of the index is damaged: {why}")]
+    Header {
+        /// Folder and name.
+        file: String,
+        /// How.
+        why: String,
+    },
+    /// There are fewer vectors than the header says.
+    #[error("file \"{file}\" of the index is cut off: it holds {held} of {said} vectors")]
+    Data {
+        /// Folder and name.
+        file: String,
+        /// Whole ones that it holds.
+        held: u64,
+        /// How many there were.
+        said: u64,
+    },
+    /// A vector's stored numbers are no numbers.
+    #[error("file \"{file}\" of the index is damaged: a vector in it is not finite")]
+    NotFinite {
+        /// Folder and name.
+        file: String,
+    },
+    /// A vector in the queue cannot be read.
+    #[error("the vector of write {number} in the queue is damaged")]
+    Queue {
+        /// The write's number.
+        number: i64,
+    },
+}

@@ -1,0 +1,292 @@
+//! Servers that fail, and stores that are damaged.
+
+use std::cell::Cell;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::json;
+use vector_embed_sources::http::Options;
+use vector_embed_sources::{Error, OnError, Type};
+
+use crate::support::{NOTES, Read, Server, copy_of_store, directory, host, read, scan, source_of, told};
+
+const ID: [(&str, Type); 1] = [("id", Type::Text)];
+
+/// A page that says just this.
+fn page(points: &str) -> String {
+    format!(
+        "{{\"result\": {{\"points\": [{points}], \"next_page_offset\": null}}, \"status\": \"ok\", \"time\": 0}}"
+    )
+}
+
+fn raw(body: &str) -> serde_json::Value {
+    json!({"kind": "raw", "body": body})
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let mut server = Server::start();
+    let faults = [
+        json!({"kind": "status", "status": 500}),
+        json!({"kind": "status", "status": 429, "headers": {"retry-after": "0"}}),
+        json!({"kind": "drop"}),
+        json!({"kind": "none"}),
+        json!({"kind": "cut"}),
+        json!({"kind": "status", "status": 503}),
+    ];
+    server.faults(&faults);
+    assert_eq!(read(&server.source(), &scan("notes", &ID)).unwrap().rows.len(), 1000);
+    assert_eq!(server.seen().len(), 1 + 4 + 5, "what was asked, and again");
+}
+
+#[test]
+fn what_does_not_pass_is_told_after_so_many_tries() {
+    let mut server = Server::start();
+    let overloaded =
+        json!({"kind": "status", "status": 503, "body": "{\"status\": {\"error\": \"overloaded\"}}"});
+    server.faults(&vec![overloaded; 9]);
+    let source = source_of(Options { retries: 2, ..server.options() }, host());
+    let error = read(&source, &scan("notes", &ID)).unwrap_err();
+    assert!(matches!(error, Error::Refused { status: 503, .. }), "{error:?}");
+    assert!(told(&error).ends_with("It answered with status 503: overloaded."), "{}", told(&error));
+    assert_eq!(server.seen().len(), 3);
+
+    // What will not change is not tried again.
+    for (fault, expected) in [
+        (json!({"kind": "status", "status": 400, "body": "no"}), "It answered with status 400: no."),
+        (
+            json!({"kind": "status", "status": 302, "headers": {"location": "/elsewhere"}}),
+            "Redirects are not followed.",
+        ),
+        (json!({"kind": "header"}), "exceeds 65536 bytes"),
+        (
+            json!({"kind": "raw", "body": "{}", "headers": {"content-encoding": "gzip", "content-length": "2"}}),
+            "not asked for",
+        ),
+        (json!({"kind": "raw", "body": "{\"result\": "}), "ends too early"),
+        (raw("<html>"), "is not valid"),
+        (raw("{\"result\": [1]}"), "is not what was asked for"),
+    ] {
+        server.faults(std::slice::from_ref(&fault));
+        let error = read(&source, &scan("notes", &ID)).unwrap_err();
+        assert!(told(&error).contains(expected), "{fault}: {}", told(&error));
+        assert_eq!(server.seen().len(), 1, "{fault}");
+    }
+}
+
+#[test]
+fn nobody_there_is_told() {
+    let mut server = Server::start();
+    let options = Options { retries: 1, ..server.options() };
+    server.seen();
+    drop(server);
+    let error = read(&source_of(options, host()), &scan("notes", &ID)).unwrap_err();
+    assert!(told(&error).contains("Connection refused"), "{}", told(&error));
+}
+
+#[test]
+fn an_answer_has_its_time() {
+    let mut server = Server::start();
+    let source = source_of(Options { timeout: Duration::from_millis(300), ..server.options() }, host());
+    for kind in ["silent", "half", "trickle"] {
+        server.faults(&[json!({"kind": kind})]);
+        let error = read(&source, &scan("notes", &ID)).unwrap_err();
+        assert!(told(&error).ends_with("It did not answer within 300 ms."), "{kind}: {}", told(&error));
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_asked_for_in_parts() {
+    let mut server = Server::start();
+    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 300})]);
+    assert_eq!(read(&server.source(), &scan("notes", &ID)).unwrap().rows.len(), 1000);
+    let limits: Vec<_> =
+        server.seen().iter().filter_map(|request| request["body"]["limit"].as_u64()).collect();
+    assert_eq!(limits[..3], [256, 64, 64]);
+
+    let mut source = server.source();
+    source.fetch_size = 1;
+    server.faults(&[json!({"kind": "none"}), json!({"kind": "huge", "megabytes": 300})]);
+    let error = read(&source, &scan("notes", &ID)).unwrap_err();
+    assert!(matches!(error, Error::LongAnswer { .. }), "{error:?}");
+}
+
+#[test]
+fn paging_ends() {
+    let mut server = Server::start();
+    server.repeat();
+    let error = read(&server.source(), &scan("notes", &ID)).unwrap_err();
+    assert!(told(&error).contains("Its paging does not end"), "{}", told(&error));
+    drop(server);
+
+    let mut server = Server::start();
+    let empty = "{\"result\": {\"points\": [], \"next_page_offset\": 5}}";
+    server.faults(&[json!({"kind": "none"}), raw(empty)]);
+    let error = read(&server.source(), &scan("notes", &ID)).unwrap_err();
+    assert!(told(&error).contains("Its paging does not end"), "{}", told(&error));
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_or_null_and_counted() {
+    let mut server = Server::start();
+    let good = "{\"id\": 1, \"payload\": {\"a\": 1}, \"vector\": [1,2,3,4,5,6,7,8]}";
+    for (bad, expected) in [
+        ("{\"id\": 2, \"vector\": [1,2,3]}", "cannot be read as vector(8)"),
+        ("{\"id\": 2, \"vector\": [1,2,3,4,5,6,7,null]}", "cannot be read as vector(8)"),
+        ("{\"id\": 2, \"vector\": [1,2,3,4,5,6,7,1e39]}", "cannot be read as vector(8)"),
+        ("{\"id\": 2, \"vector\": \"none\"}", "cannot be read as vector(8)"),
+        ("{\"id\": -2}", "makes no sense"),
+        ("{\"payload\": {}}", "makes no sense"),
+        ("[]", "makes no sense"),
+    ] {
+        let body = page(&format!("{bad}, {good}"));
+        server.faults(&[json!({"kind": "none"}), raw(&body)]);
+        let error = read(&server.source(), &scan("notes", &NOTES)).unwrap_err();
+        assert!(told(&error).contains(expected), "{bad}: {}", told(&error));
+
+        server.faults(&[json!({"kind": "none"}), raw(&body)]);
+        let mut tolerant = scan("notes", &NOTES);
+        tolerant.on_error = OnError::Null;
+        let all = read(&server.source(), &tolerant).unwrap();
+        assert_eq!(all.lost_rows + all.lost_values, 1, "{bad}");
+        assert_eq!(all.rows.len() as u64, 2 - all.lost_rows, "{bad}");
+        if all.lost_values == 1 {
+            assert_eq!(all.rows[0][2], Read::Null);
+        }
+        assert_eq!(
+            *all.rows.last().unwrap(),
+            [
+                Read::Text("1".to_owned()),
+                Read::Json(json!({"a": 1})),
+                Read::Vector(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+            ]
+        );
+    }
+    // A vector or payload that is not there is none.
+    server.faults(&[json!({"kind": "none"}), raw(&page("{\"id\": 3, \"payload\": null}"))]);
+    let all = read(&server.source(), &scan("notes", &NOTES)).unwrap();
+    assert_eq!(all.rows, [[Read::Text("3".to_owned()), Read::Json(json!({})), Read::Null]]);
+}
+
+#[test]
+fn ids_that_were_not_asked_for_are_refused() {
+    use vector_embed_sources::{Comparison, Filter, Operand, Operation};
+    let mut server = Server::start();
+    let mut scan = scan("notes", &ID);
+    let operation = Operation::Compare(Comparison::Equal);
+    scan.filters = vec![Filter { column: "id".to_owned(), of: Type::Text, operation }];
+    scan.operands = vec![Operand::Text("1".to_owned())];
+    server.faults(&[json!({"kind": "none"}), raw("{\"result\": [{\"id\": 2}]}")]);
+    let error = read(&server.source(), &scan).unwrap_err();
+    assert!(told(&error).contains("It gave id 2, which was not asked for."), "{}", told(&error));
+}
+
+thread_local! {
+    /// How often to go on before the interruption.
+    static GO_ON: Cell<u32> = const { Cell::new(0) };
+    static ASKED: Cell<u32> = const { Cell::new(0) };
+}
+
+fn interrupted() -> bool {
+    ASKED.set(ASKED.get() + 1);
+    ASKED.get() > GO_ON.get()
+}
+
+#[test]
+fn a_scan_can_be_interrupted_wherever_it_is() {
+    let mut server = Server::start();
+    let mut host = host();
+    host.interrupted = interrupted;
+    let source = source_of(server.options(), host);
+    let mut completed = None;
+    for go_on in 0..10_000 {
+        GO_ON.set(go_on);
+        ASKED.set(0);
+        // With a pause and a wait in it, each of them more than one look long.
+        server.faults(&[
+            json!({"kind": "status", "status": 500}),
+            json!({"kind": "none"}),
+            json!({"kind": "late", "seconds": 0.05}),
+        ]);
+        let mut small = scan("notes", &ID);
+        small.limit = Some(3);
+        match read(&source, &small) {
+            Ok(all) => {
+                assert_eq!(all.rows.len(), 3);
+                completed = Some(go_on);
+                break;
+            }
+            Err(error) => assert!(matches!(error, Error::Interrupted), "after {go_on}: {error:?}"),
+        }
+    }
+    assert!(completed.is_some_and(|looks| looks > 15), "{completed:?}");
+}
+
+#[test]
+fn a_silent_server_does_not_keep_an_interruption_waiting() {
+    let mut server = Server::start();
+    let mut host = host();
+    host.interrupted = interrupted;
+    let source = source_of(server.options(), host);
+    for kind in ["silent", "half", "trickle"] {
+        server.faults(&[json!({"kind": kind})]);
+        GO_ON.set(20);
+        ASKED.set(0);
+        let begin = Instant::now();
+        let error = read(&source, &scan("notes", &ID)).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{kind}: {error:?}");
+        assert!(begin.elapsed() < source_timeout(), "it was not the timeout that ended it");
+    }
+}
+
+fn source_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+#[test]
+fn a_damaged_local_store_is_told_and_read_as_far_as_it_goes() {
+    let store = copy_of_store();
+    let path = store.path().join("store");
+    let points = path.join("collection/notes/storage.sqlite");
+    let change = |sql: &str| Connection::open(&points).unwrap().execute_batch(sql).unwrap();
+    let mut tolerant = scan("notes", &NOTES);
+    tolerant.on_error = OnError::Null;
+
+    // Neither a pickle nor the end of one.
+    change(
+        "UPDATE points SET point = x'80049500' WHERE rowid = 3; UPDATE points SET point = 'text' WHERE rowid = 4",
+    );
+    let error = read(&directory(&path), &scan("notes", &NOTES)).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { detail, .. } if detail.contains("rowid 4")), "{error:?}");
+    let all = read(&directory(&path), &tolerant).unwrap();
+    assert_eq!((all.rows.len(), all.lost_rows), (998, 2));
+
+    // A row of a point that was written again later, as old versions of qdrant-client left them.
+    change("INSERT INTO points SELECT id || 'old', point FROM points WHERE rowid = 6");
+    assert_eq!(read(&directory(&path), &tolerant).unwrap().rows.len(), 998);
+
+    fs::write(&points, b"no database").unwrap();
+    assert!(matches!(read(&directory(&path), &tolerant), Err(Error::Open { .. })));
+    fs::remove_file(&points).unwrap();
+    assert!(matches!(read(&directory(&path), &tolerant), Err(Error::Open { .. })));
+
+    // A name that leads elsewhere.
+    for (meta, part) in [
+        (
+            "{\"collections\": {\"../notes\": {\"vectors\": {\"size\": 8, \"distance\": \"Dot\"}}}}",
+            "none of a directory",
+        ),
+        ("{\"collections\": {\"x\": {\"vectors\": {\"size\": 8}}}}", "collection \"x\""),
+        ("{\"collections\":", "meta.json"),
+    ] {
+        fs::write(path.join("meta.json"), meta).unwrap();
+        let error = read(&directory(&path), &scan("../notes", &ID)).unwrap_err();
+        assert!(
+            matches!(&error, Error::Damaged { detail, .. } if detail.contains(part)),
+            "{meta}: {error:?}"
+        );
+    }
+    fs::remove_file(path.join("meta.json")).unwrap();
+    assert!(matches!(read(&directory(&path), &scan("notes", &ID)), Err(Error::Open { .. })));
+}
