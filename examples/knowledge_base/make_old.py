@@ -36,7 +36,7 @@ DOCUMENTS = (
     ("Garden", "Tomato seedlings move outdoors after the last frost.", "Slugs are collected by torchlight."),
     ("contract.docx", "Either party may terminate with ninety days of notice.", "Late payment bears interest at four percent."),
     ("Physiotherapy", "The knee is bent slowly, ten times each morning.", "Ice helps against swelling in the first two days."),
-    ("astronomy.pdf", "Jupiter's moons change their places from night to night.", "A red lamp spares eyes that have got used to the dark."),
+    ("astronomy.pdf", "Jupiter's moons change their places from night to night.", "A red lamp spares eyes used to the dark."),
     ("Bicycle", "Worn brake pads squeal before they stop gripping.", "The chain is cleaned before it is oiled."),
     ("lease.pdf", "The landlord returns the deposit within six weeks.", "Pets need written consent."),
     ("Choir", "The altos enter two bars after the tenors.", "Breathe before the long phrase, not in it."),

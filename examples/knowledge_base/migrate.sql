@@ -46,7 +46,8 @@ END $$;
 -- PostgreSQL reads 'yesterday', too, as the day before the migration.
 CREATE FUNCTION legacy.time_or_null(value text) RETURNS timestamptz LANGUAGE plpgsql STABLE STRICT SET timezone = 'UTC' AS $$
 BEGIN
-    RETURN CASE WHEN value ~ '^\d{4}-\d\d-\d\d' THEN value::timestamptz WHEN value ~ '^\d{1,10}$' THEN to_timestamp(value::float8) END;
+    RETURN CASE WHEN value ~ '^\d{4}-\d\d-\d\d' THEN value::timestamptz
+                WHEN value ~ '^\d{1,10}$' THEN to_timestamp(value::float8) END;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END $$;
@@ -78,9 +79,8 @@ CREATE VIEW legacy.payloads AS
                  legacy.time_or_null(payload ->> 'updated_at') AS updated_at
           FROM legacy.knowledgebase) AS p;
 CREATE VIEW legacy.points AS
-    SELECT *, CASE WHEN lack IS NULL AND row_number() OVER (PARTITION BY chunk_id, lack ORDER BY updated_at DESC NULLS LAST, point_id) > 1
-                   THEN 'an older one of the same chunk_id' ELSE lack END AS problem
-    FROM legacy.payloads;
+    SELECT *, CASE WHEN lack IS NULL AND row_number() OVER newest > 1 THEN 'an older one of the same chunk_id' ELSE lack END AS problem
+    FROM legacy.payloads WINDOW newest AS (PARTITION BY chunk_id, lack ORDER BY updated_at DESC NULLS LAST, point_id);
 CREATE VIEW legacy.document_chunks_fit AS
     SELECT chunk_id, user_id, text, metadata, source_type, source_id, source_url, chunk_index, embedding, created_at, updated_at
     FROM legacy.points WHERE problem IS NULL;
@@ -140,7 +140,8 @@ INSERT INTO migration_report
     WHERE p.problem IS NULL AND e.value IS NOT NULL AND to_jsonb(f) - 'embedding' ->> e.key IS NULL;
 
 -- 6. New rows get ids after the copied ones, and after those of rows that SQLite remembers and has no more.
-SELECT s.* FROM (VALUES ('users'), ('chat_sessions'), ('chat_messages'), ('usage_logs'), ('notion_syncs'), ('document_chunks')) AS t (name)
+SELECT s.*
+FROM (VALUES ('users'), ('chat_sessions'), ('chat_messages'), ('usage_logs'), ('notion_syncs'), ('document_chunks')) AS t (name)
 LEFT JOIN legacy.given_ids AS g USING (name)
 CROSS JOIN LATERAL vector_embed.sync_identity(t.name::regclass, g.seq) AS s \g /dev/null
 
