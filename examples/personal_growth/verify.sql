@@ -41,7 +41,8 @@ BEGIN
 
     -- Every chunk is the one that its note has, no note lacks one, and every vector is that of its chunk.
     ASSERT NOT EXISTS (
-        SELECT FROM (SELECT n.id, c.chunk_index, c.content FROM notes n CROSS JOIN LATERAL vector_embed.chunk(n.content, 'all-MiniLM-L6-v2') c) AS c
+        SELECT FROM (SELECT n.id, c.chunk_index, c.content
+                     FROM notes n CROSS JOIN LATERAL vector_embed.chunk(n.content, 'all-MiniLM-L6-v2') c) AS c
         FULL JOIN note_embeddings e ON (e.note_id, e.chunk_index) = (c.id, c.chunk_index)
         WHERE c.content IS DISTINCT FROM e.content), 'chunks are not those of their notes';
     ASSERT (SELECT bool_and((embedding <=> embed(content, 'all-MiniLM-L6-v2') < 1e-6) IS TRUE) FROM note_embeddings),

@@ -27,7 +27,7 @@ CREATE FUNCTION vector_embed.attachment_status(
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'attachment_status_wrapper' LANGUAGE C VOLATILE STRICT COST 10000 ROWS 1;
 COMMENT ON FUNCTION vector_embed.attachment_status(regclass) IS
-    'for each vector column that a trigger keeps: rows, rows with a vector, rows with text and without a vector';
+    'for each vector column that a trigger keeps: rows, rows with a vector, rows with text and without a vector; for a chunk table: documents, those with chunks, those with text and without chunks';
 
 CREATE FUNCTION vector_embed.recorded_model_hash(comment text) RETURNS text
     AS 'MODULE_PATHNAME', 'recorded_model_hash_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

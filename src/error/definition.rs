@@ -60,6 +60,10 @@ pub(crate) enum TableFault {
     HasParent,
     /// It is no table that can have chunks.
     ChunkKind,
+    /// It cannot have chunks elsewhere, for a reason for which it cannot have triggers for statements either.
+    Documents(Box<TableFault>),
+    /// It has the chunks of other documents.
+    ChunksOfAnother { documents: String },
     /// It would have its own chunks.
     OwnChunks,
     /// It has chunks of a table of somebody else.
@@ -269,6 +273,19 @@ impl TableFault {
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is not an ordinary table, which chunks need"),
             ),
+            Self::Documents(fault) => match &**fault {
+                Self::NoPrimaryKey => fault
+                    .tell(table)
+                    .detail("Chunks belong to a document by its primary key.")
+                    .hint("Add a primary key."),
+                fault => Told { hint: None, ..fault.tell(table) },
+            },
+            Self::ChunksOfAnother { documents } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has the chunks of relation \"{documents}\""),
+            )
+            .detail("Documents of both with equal keys could not be told apart.")
+            .hint("Use one chunk table for each table of documents."),
             Self::OwnChunks => Told::new(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("relation \"{table}\" cannot have its own chunks"),

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
-use super::table::{Column, KeyColumn, Table};
+use super::table::{Column, Generated, KeyColumn, Table};
 use super::text::{Text, from_server, to_server};
 use super::transition::quoted_type;
 use crate::error::{ColumnFault, Error, OrRaise};
@@ -44,6 +44,11 @@ impl Table {
         Self::open(oid, pg_sys::RowExclusiveLock, true)
     }
 
+    /// Opens a table to see what it is, without a lock that stays. Whether its rows may be read has to be asked.
+    pub(crate) fn open_briefly(oid: pg_sys::Oid) -> Result<Self, Error> {
+        Self::open(oid, pg_sys::AccessShareLock, false)
+    }
+
     /// The type of the column of this number, as SQL has it, without its modifier: a cast to it cuts nothing off.
     pub(crate) fn type_of(&self, number: i16) -> String {
         quoted_type(self.attribute(number).atttypid, -1)
@@ -70,6 +75,18 @@ impl Table {
     pub(crate) fn key_equality(&self, key: KeyColumn, one: &str, two: &str) -> String {
         operator_clause(one, two, self.attribute(key.number).atttypid, key.operator)
     }
+}
+
+impl Column {
+    /// Whether it is computed when it is read, so that the rows that triggers see have no value of it.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.generated == Generated::Virtual
+    }
+}
+
+pub(crate) fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::GetUserId() }
 }
 
 /// A number of a sequence that belongs to a column, whoever asks: who may insert rows need not be allowed to use it.

@@ -65,11 +65,11 @@ pub(crate) struct Column {
     /// The type below domains, and its modifier.
     base_type: pg_sys::Oid,
     modifier: i32,
-    generated: Generated,
+    pub(super) generated: Generated,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Generated {
+pub(super) enum Generated {
     No,
     Stored,
     Virtual,

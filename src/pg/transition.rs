@@ -51,6 +51,12 @@ impl TransitionTable<'_> {
         unsafe { pg_sys::tuplestore_tuple_count(self.store) }
     }
 
+    /// Begins with the first row again.
+    pub(crate) fn rewind(&mut self) {
+        // SAFETY: the pointer of this value is the one in use.
+        unsafe { pg_sys::tuplestore_rescan(self.store) };
+    }
+
     /// The next row, which lives until the one after it is asked for.
     pub(crate) fn next(&mut self) -> Option<Row<'_>> {
         // SAFETY: the slot is of the rows' descriptor.

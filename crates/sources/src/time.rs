@@ -48,10 +48,10 @@ pub(crate) fn date(text: &str) -> Result<i32, Problem> {
     i32::try_from(moment.local.div_euclid(MICROS_PER_DAY)).map_err(|_| Problem::Range)
 }
 
-/// A moment that is told as a number: of seconds since 1970, or, where that would be beyond the year 5138,
-/// milliseconds or microseconds.
+/// A moment that is told as a number: of seconds since 1970, or, where that would be beyond the year 9999, which stands
+/// for "never" in many an application, milliseconds or microseconds.
 pub(crate) fn of_integer(number: i64) -> Result<i64, Problem> {
-    const SECONDS: u64 = 100_000_000_000;
+    const SECONDS: u64 = 253_402_300_800;
     const MILLISECONDS: u64 = SECONDS * 1000;
     let factor = match number.unsigned_abs() {
         0..SECONDS => MICROS_PER_SECOND,
@@ -298,6 +298,8 @@ mod tests {
         assert_eq!(of_real(1_756_720_800.0), expected);
         assert_eq!(of_real(2_460_919.916_666_666_5), expected);
         assert_eq!(of_integer(0), at("1970-01-01Z").or(at("1970-01-01 00:00Z")));
+        // "Never", in seconds.
+        assert_eq!(of_integer(253_402_300_799), at("9999-12-31 23:59:59Z"));
         assert_eq!(of_integer(i64::MAX), Err(Problem::Range));
         assert_eq!(of_integer(i64::MIN), Err(Problem::Range));
         assert_eq!(of_real(f64::INFINITY), Err(Problem::Range));

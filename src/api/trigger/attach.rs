@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::attachment::{Filler, Record, Recorded, Timing, fillers};
+use super::chunks;
 use super::statement;
 use super::target::Target;
 use crate::api::vectors;
@@ -95,6 +96,8 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     attached.retain(|arguments| !arguments.is_empty());
     attached.sort();
     attached.dedup();
+    // -1 tells what is not known.
+    let unknown = || ["-1::bigint".to_owned(), "-1::bigint".to_owned()];
     let mut counts = vec!["pg_catalog.count(*)".to_owned()];
     for arguments in &attached {
         let columns = arguments.get(2..).unwrap_or_default();
@@ -111,19 +114,25 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
                 ),
             ]
         } else {
-            // Its columns are not what they were; -1 tells it apart.
-            ["-1::bigint".to_owned(), "-1::bigint".to_owned()]
+            // Its columns are not what they were.
+            unknown()
         });
     }
-    if attached.is_empty() {
+    let of_chunks = chunks::status::counts(&table);
+    for of_table in &of_chunks {
+        counts.extend(of_table.aggregates.clone().unwrap_or_else(unknown));
+    }
+    if counts.len() == 1 {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT {} FROM {}", counts.join(", "), table.quoted_name());
+    let sql = format!("SELECT {} FROM {} AS d", counts.join(", "), table.quoted_name());
     let numbers = spi::numbers(&sql, counts.len())?;
     let known = |number: i64| (number >= 0).then_some(number);
-    let rows = attached.into_iter().zip(numbers[1..].chunks_exact(2)).map(|(mut arguments, pair)| {
-        (ServerText(arguments.swap_remove(0)), numbers[0], known(pair[0]), known(pair[1]))
-    });
+    let names = attached.into_iter().map(|mut arguments| arguments.swap_remove(0));
+    let names = names.chain(of_chunks.into_iter().map(|of_table| of_table.embedding));
+    let rows = names
+        .zip(numbers[1..].chunks_exact(2))
+        .map(|(name, pair)| (ServerText(name), numbers[0], known(pair[0]), known(pair[1])));
     Ok(rows.collect())
 }
 
@@ -167,7 +176,7 @@ impl Wish {
         self.compatible(&table, &hash)?
             .iter()
             .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        self.create(&table, &Record { timing: self.timing, hash: &hash })
+        self.create(&table, &Record { timing: self.timing, hash: &hash, arguments: &[] })
     }
 
     /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.

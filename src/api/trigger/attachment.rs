@@ -39,6 +39,9 @@ pub(super) struct Record<'a> {
     pub(super) timing: Timing,
     /// The hash of the model that the vectors are made with.
     pub(super) hash: &'a str,
+    /// Those of a trigger that writes to another table, for [`is_recorded`].
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) arguments: &'a [&'a String],
 }
 
 impl Record<'_> {
@@ -121,6 +124,18 @@ pub(super) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Er
         Recorded::Hash(hash) => Ok(Some(hash)),
         Recorded::Unreadable => Err(Error::TriggerComment(call.name())),
     }
+}
+
+/// Whether a comment records these arguments. Only a table's owner can comment on its triggers; others may make them, and
+/// replace those that there are, which keep their comments, where TRIGGER is granted to them.
+pub(super) fn is_recorded(comment: Option<&str>, arguments: &[String]) -> bool {
+    #[derive(Deserialize)]
+    struct Read {
+        arguments: Vec<String>,
+    }
+    let json = comment.and_then(|comment| comment.strip_prefix(MARK.trim_end_matches('{')));
+    json.and_then(|json| serde_json::from_str::<Read>(json).ok())
+        .is_some_and(|read| read.arguments == arguments)
 }
 
 /// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.

@@ -220,6 +220,42 @@ fn nobody_writes_to_chunk_tables_of_others_by_triggers_of_his_own() {
 }
 
 #[test]
+fn who_may_make_triggers_writes_to_chunk_tables_with_his_own_privileges() {
+    let cluster = Shared::get();
+    let (_, mut owner, mut user) = scene(&cluster, "chunk_makers");
+    execute(&mut owner, DOCUMENTS);
+    execute(
+        &mut owner,
+        "INSERT INTO documents VALUES (1, 'The owner wrote this.');
+         CREATE TABLE entries (id integer PRIMARY KEY, body text);
+         CREATE TABLE entry_chunks (
+             entry_id integer, chunk_index integer, content text, embedding vector(384));
+         SELECT vector_embed.attach_chunks('entries', 'body', 'entry_chunks', '{entry_id}');
+         GRANT INSERT, TRUNCATE, TRIGGER ON entries TO chunk_makers_user",
+    );
+    let options = r#"{"key":["document_id"],"columns":{"chunk_index":"chunk_index","content":"content","embedding":"embedding"},"format":"text"}"#;
+    let call = format!("embed_chunks('body', 'all-MiniLM-L6-v2', 'app', 'document_chunks', '{options}')");
+    // One of his own, and in place of the owner's, whose comment stays.
+    for name in ["his", "zz_vector_embed_entry_chunks_truncate"] {
+        execute(
+            &mut user,
+            &format!(
+                "CREATE OR REPLACE TRIGGER {name} AFTER TRUNCATE ON app.entries FOR EACH STATEMENT \
+                 EXECUTE FUNCTION vector_embed.{call}"
+            ),
+        );
+        assert_eq!(state(user.batch_execute("TRUNCATE app.entries")), "42501", "{name}");
+        execute(&mut owner, &format!("DROP TRIGGER {name} ON entries"));
+    }
+    execute(
+        &mut user,
+        "INSERT INTO app.entries VALUES (1, 'Written by the triggers that are left.'); TRUNCATE app.entries",
+    );
+    assert_eq!(contents(&mut owner, "(SELECT content FROM entry_chunks)").len(), 1);
+    assert_eq!(contents(&mut owner, "(SELECT content FROM document_chunks)").len(), 1);
+}
+
+#[test]
 fn triggers_of_a_chunk_table_run_as_who_writes_the_document() {
     let cluster = Shared::get();
     let (_, mut owner, mut user) = scene(&cluster, "chunk_triggers");

@@ -149,7 +149,66 @@ SELECT "document_b c", document_a, chunk_index, content FROM "odd = chunks" ORDE
 SELECT vector_embed.detach_chunks('"Odd ""docs"', '"odd = chunks"');
 SELECT vector_embed.attach_chunks('"Odd ""docs"', 'the = text', '"odd = chunks"', format => 'markdown');
 
+-- Keys are found whatever the session writes them like.
+CREATE TABLE measured (at timestamptz, level float8, body text, note float8, PRIMARY KEY (at, level));
+SELECT vector_embed.attach_chunks('measured', 'body', 'measured_chunks', '{at, level}', fill => '{"note": "note"}');
+SET datestyle = 'SQL, DMY';
+SET timezone = 'Asia/Kolkata';
+SET extra_float_digits = -10;
+INSERT INTO measured VALUES ('2026-11-21 08:00:00+00', 0.1::float8 + 0.2, 'Before.', 1);
+UPDATE measured SET body = 'After.', note = 1.00000000001;
+UPDATE measured SET note = 1.00000000002;
+SELECT at, content FROM measured_chunks;
+RESET datestyle;
+RESET timezone;
+RESET extra_float_digits;
+SELECT c.level = m.level AS level, c.note FROM measured_chunks c, measured m;
+
+-- Places that must be unique within a statement, and must not be negative.
+CREATE TABLE strict (id integer PRIMARY KEY DEFERRABLE, body text);
+CREATE TABLE strict_chunks (
+    id integer, chunk_index smallint CHECK (chunk_index >= 0), content text, embedding vector(384),
+    made serial, PRIMARY KEY (id, chunk_index));
+SELECT vector_embed.attach_chunks('strict', 'body', 'strict_chunks', '{id}', max_tokens => 12);
+INSERT INTO strict VALUES
+    (1, 'The cat sleeps on the warm stove. The dog waits at the door. The hens are in the garden.'),
+    (2, 'Only one.');
+UPDATE strict SET body = 'A new first sentence here. ' || body WHERE id = 1;
+UPDATE strict SET id = 3 - id;
+SELECT * FROM (SELECT id, chunk_index, content, made FROM strict_chunks) c ORDER BY id, chunk_index;
+-- A key that another document had, and a trigger that changes the text once the key has changed.
+WITH gone AS (DELETE FROM strict WHERE id = 2 RETURNING id) UPDATE strict SET id = 2 FROM gone WHERE strict.id = 1;
+CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_trigger_depth() < 2 THEN UPDATE chunks.strict SET body = NEW.body || ' It goes on.' WHERE id = NEW.id; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER go_on AFTER UPDATE ON strict FOR EACH ROW EXECUTE FUNCTION go_on();
+UPDATE strict SET id = 1, body = body || ' With more words than fit in one chunk of these.';
+DROP TRIGGER go_on ON strict;
+SELECT * FROM (SELECT id, chunk_index, content FROM strict_chunks) c ORDER BY id, chunk_index;
+-- A chunk table is of one table of documents.
+CREATE TABLE others (id integer PRIMARY KEY, body text);
+SELECT vector_embed.attach_chunks('others', 'body', 'strict_chunks', '{id}');
+\echo :SQLSTATE
+
+-- What is missing.
+INSERT INTO strict VALUES (3, NULL), (4, E' \n\u3000'), (5, 'Lost later.'), (6, 'There.');
+DELETE FROM strict_chunks WHERE id = 5;
+SELECT * FROM vector_embed.attachment_status('strict');
+CREATE ROLE chunks_counter;
+GRANT USAGE ON SCHEMA chunks TO chunks_counter;
+GRANT SELECT ON strict TO chunks_counter;
+SET ROLE chunks_counter;
+SELECT * FROM vector_embed.attachment_status('strict');
+RESET ROLE;
+DROP OWNED BY chunks_counter;
+DROP ROLE chunks_counter;
+
 -- What cannot be.
+CREATE TABLE parts (id integer PRIMARY KEY, body text) PARTITION BY HASH (id);
+SELECT vector_embed.attach_chunks('parts', 'body', 'x');
+\echo :SQLSTATE
 CREATE TABLE keyless (body text);
 CREATE VIEW seen AS SELECT * FROM notes;
 SELECT vector_embed.attach_chunks(NULL, 'body', 'x');

@@ -7,9 +7,8 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::super::attachment::{Record, Recorded, Timing};
-use super::super::statement::check_kind;
-use super::link::{Link, qualified};
+use super::super::attachment::{Record, Recorded, Timing, is_recorded};
+use super::link::{Link, check_documents, qualified};
 use super::options::{Names, Options};
 use super::sync::FUNCTION;
 use crate::api::vectors::{self, Wanted};
@@ -108,7 +107,7 @@ impl Wish {
     fn carry_out(&self) -> Result<(), Error> {
         // What takes time, asking the engine, is done before anybody has to wait for the table.
         let seen = Table::look_at(self.relation)?;
-        check_kind(&seen)?;
+        check_documents(&seen)?;
         seen.text_column(&seen.column(&self.column)?, crate::pg::table::Moment::After)?;
         let hash = client::model(&self.model)?.hash;
         let dimensions = self.probe(&hash)?;
@@ -123,6 +122,7 @@ impl Wish {
         link.check_dimensions(&self.model, dimensions)?;
         if name.oid.is_some() {
             link.check_existing()?;
+            self.check_alone(&seen, &chunks, &name)?;
         }
         let arguments = [&self.column, &self.model, &name.schema, &name.table, &options.to_json()];
         let existing = keepers(&seen, &name);
@@ -165,7 +165,7 @@ impl Wish {
         let key = match &self.key {
             Some(key) => key.clone(),
             None => {
-                let key = documents.primary_key()?;
+                let key = check_documents(documents)?;
                 key.iter()
                     .map(|column| format!("document_{}", documents.column_name(column.number)))
                     .collect()
@@ -195,7 +195,7 @@ impl Wish {
         options: &Options,
         dimensions: usize,
     ) -> Result<(), Error> {
-        let of_documents = documents.primary_key()?;
+        let of_documents = check_documents(documents)?;
         if of_documents.len() != options.key.len() {
             let (key, named) = (of_documents.len(), options.key.len());
             return Err(documents.unfit(TableFault::KeyColumns { key, named }));
@@ -238,6 +238,26 @@ impl Wish {
         spi::execute(&format!("ALTER TABLE {table} OWNER TO {owner}"))
     }
 
+    /// Makes sure that no other table of documents has its chunks there: of equal keys one would be taken for the other.
+    fn check_alone(&self, documents: &Table, chunks: &Table, name: &Name) -> Result<(), Error> {
+        let others = format!(
+            "SELECT DISTINCT t.tgrelid::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
+             JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid \
+             WHERE t.tgfoid = {} AND c.relowner = {} AND NOT t.tgrelid = {}",
+            trigger_function(FUNCTION).to_u32(),
+            documents.owner().to_u32(),
+            documents.oid().to_u32(),
+        );
+        for oid in spi::strings(&qualified(&others))? {
+            let oid = oid.parse::<u32>().map_err(|_| Error::Internal("an oid is no number"))?;
+            let other = Table::look_at(oid.into())?;
+            if !keepers(&other, name).is_empty() {
+                return Err(chunks.unfit(TableFault::ChunksOfAnother { documents: other.name() }));
+            }
+        }
+        Ok(())
+    }
+
     /// Leaves triggers alone that are those that would be made; refuses others.
     fn compare(
         &self,
@@ -247,8 +267,10 @@ impl Wish {
         hash: &str,
     ) -> Result<(), Error> {
         let is_wanted = |trigger: &TriggerEntry| {
-            let recorded = Recorded::from_comment(trigger_comment(trigger.oid).as_deref());
-            trigger.arguments.iter().eq(arguments.iter().copied())
+            let comment = trigger_comment(trigger.oid);
+            let recorded = Recorded::from_comment(comment.as_deref());
+            is_recorded(comment.as_deref(), &trigger.arguments)
+                && trigger.arguments.iter().eq(arguments.iter().copied())
                 && trigger.fires()
                 && recorded == Recorded::Hash(hash.to_owned())
         };
@@ -308,9 +330,10 @@ fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
 }
 
 fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
+    let record = Record { timing: Timing::Statement, hash, arguments };
+    let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
-    let comment = quote_literal(&Record { timing: Timing::Statement, hash }.to_comment());
     for (suffix, event) in EVENTS {
         let trigger = quote_identifier(&trigger_name(table, &name.table, suffix));
         let event = event.replace("{table}", &quoted_table);

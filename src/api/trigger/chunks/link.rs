@@ -1,5 +1,8 @@
 //! A table of documents and its chunk table, and the statements that keep one true to the other.
 
+use pgrx::pg_sys;
+
+use super::super::statement::check_kind;
 use super::options::Options;
 use crate::error::{ColumnFault, Error, TableFault};
 use crate::pg::spi;
@@ -11,6 +14,8 @@ pub(super) struct Link<'t> {
     pub(super) documents: &'t Table,
     pub(super) chunks: &'t Table,
     pub(super) options: &'t Options,
+    /// Whose privileges statements need: the owner's, unless somebody else may have made the trigger.
+    pub(super) as_whom: pg_sys::Oid,
     pub(super) text: TextColumn,
     pub(super) embedding: VectorColumn,
     /// The documents' primary key.
@@ -39,7 +44,7 @@ impl<'t> Link<'t> {
         if chunks.owner() != documents.owner() {
             return Err(chunks.unfit(TableFault::OtherOwner { documents: documents.name() }));
         }
-        let key = documents.primary_key()?;
+        let key = check_documents(documents)?;
         if key.len() != options.key.len() {
             return Err(documents.unfit(TableFault::KeyColumns { key: key.len(), named: options.key.len() }));
         }
@@ -54,6 +59,7 @@ impl<'t> Link<'t> {
             documents,
             chunks,
             options,
+            as_whom: documents.owner(),
             text: documents.text_column(&documents.column(column)?, Moment::After)?,
             embedding: chunks.vector_column(&chunks.column(&options.columns.embedding)?)?,
             key,
@@ -79,7 +85,8 @@ impl<'t> Link<'t> {
         let keys = |prefix: &'static str| {
             (0..self.key.len()).map(move |place| (format!("{prefix}{place}"), CellKind::Text))
         };
-        let first = [("doc".to_owned(), CellKind::Int), ("changed".to_owned(), CellKind::Bool)];
+        let first = [("doc", CellKind::Int), ("changed", CellKind::Bool), ("more", CellKind::Bool)];
+        let first = first.map(|(name, kind)| (name.to_owned(), kind));
         first.into_iter().chain(keys("k")).chain(keys("w")).collect()
     }
 
@@ -87,7 +94,7 @@ impl<'t> Link<'t> {
     pub(super) fn select_texts(&self) -> Result<String, Error> {
         Ok(format!(
             "SELECT v.doc, d.{}::pg_catalog.text FROM vector_embed_rows AS v JOIN ONLY {} AS d ON {} \
-             WHERE v.changed OR NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {}) ORDER BY v.doc",
+             WHERE NOT v.more AND (v.changed OR NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})) ORDER BY v.doc",
             self.documents.quoted_column(self.text.number),
             self.documents.quoted_name(),
             self.is_document(),
@@ -145,14 +152,13 @@ impl<'t> Link<'t> {
         [("row".to_owned(), CellKind::Text)].into_iter().chain(key).chain(numbers).collect()
     }
 
-    /// Gives chunks their places; with `aside`, where each place may be taken until all have moved, negative ones.
-    pub(super) fn update(&self, aside: bool) -> String {
-        let index = if aside { "-1 OPERATOR(pg_catalog.-) v.chunk_index" } else { "v.chunk_index" };
+    /// Gives chunks their places, or, where each of these may be taken until all have moved, places so far behind.
+    pub(super) fn update(&self, behind: i64) -> String {
         let numbers = self.options.columns.numbers();
         let assignments: Vec<String> = self
             .copies()
             .into_iter()
-            .chain([(self.index(), index.to_owned())])
+            .chain([(self.index(), place_behind(behind))])
             .chain(numbers.into_iter().filter_map(|(name, column)| {
                 column.map(|column| (quote_identifier(column), format!("v.{name}")))
             }))
@@ -167,14 +173,15 @@ impl<'t> Link<'t> {
         )
     }
 
-    /// Brings chunks back that were put aside.
-    pub(super) fn bring_back(&self) -> Result<String, Error> {
+    /// Brings chunks back that [`Self::update`] has put behind.
+    pub(super) fn bring_back(&self, behind: i64) -> Result<String, Error> {
         let index = self.index();
         Ok(format!(
             "UPDATE ONLY {} AS t SET {index} = v.chunk_index FROM vector_embed_rows AS v \
-             WHERE {} AND t.{index} OPERATOR(pg_catalog.=) (-1 OPERATOR(pg_catalog.-) v.chunk_index)",
+             WHERE {} AND t.{index} OPERATOR(pg_catalog.=) ({})",
             self.chunks.quoted_name(),
             self.is_chunk("k")?,
+            place_behind(behind),
         ))
     }
 
@@ -249,6 +256,17 @@ impl<'t> Link<'t> {
         Ok(clauses.collect::<Result<Vec<_>, _>>()?.join(" AND "))
     }
 
+    /// That there is a chunk of the document `d`.
+    pub(super) fn has_chunks(&self) -> Result<String, Error> {
+        let clauses = self.key.iter().zip(&self.chunk_key).map(|(of, column)| {
+            let value = format!("d.{}", self.documents.quoted_column(of.number));
+            let one = format!("t.{}", quote_identifier(&column.name));
+            self.chunks.equality(column, &one, &self.cast_key(value, of.number, column))
+        });
+        let clauses = clauses.collect::<Result<Vec<_>, _>>()?.join(" AND ");
+        Ok(format!("EXISTS (SELECT FROM ONLY {} AS t WHERE {clauses})", self.chunks.quoted_name()))
+    }
+
     /// A value of a document's key as the chunk table has it.
     fn cast_key(&self, value: String, of: i16, column: &Column) -> String {
         let (from, to) = (self.documents.type_of(of), self.chunks.type_of(column.number));
@@ -285,6 +303,9 @@ impl<'t> Link<'t> {
 
     /// The sequences that number the chunk table's rows, where its owner's columns have them as defaults.
     pub(super) fn sequences(&self) -> Result<Vec<Sequence>, Error> {
+        if self.as_whom != self.chunks.owner() {
+            return Ok(Vec::new());
+        }
         let sql = format!(
             "SELECT pg_catalog.concat(s.objid::pg_catalog.int8, ' ', a.attname) FROM pg_catalog.pg_attrdef AS x \
              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = x.adrelid AND a.attnum = x.adnum \
@@ -306,6 +327,22 @@ impl<'t> Link<'t> {
         let sequences = spi::strings(&qualified(&sql))?.into_iter().filter_map(sequence);
         Ok(sequences.filter(|sequence| !filled.contains(&&sequence.column)).collect())
     }
+}
+
+fn place_behind(behind: i64) -> String {
+    if behind == 0 {
+        "v.chunk_index".to_owned()
+    } else {
+        format!("v.chunk_index OPERATOR(pg_catalog.+) {behind}")
+    }
+}
+
+/// The primary key of a table of documents, which has to be one that can have chunks.
+pub(super) fn check_documents(documents: &Table) -> Result<Vec<KeyColumn>, Error> {
+    check_kind(documents).and_then(|()| documents.primary_key()).map_err(|error| match error {
+        Error::Table { table, fault } => Error::Table { table, fault: TableFault::Documents(fault.into()) },
+        other => other,
+    })
 }
 
 /// A sequence, and the column that has its numbers.

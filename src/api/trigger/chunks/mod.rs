@@ -3,4 +3,5 @@
 mod attach;
 mod link;
 mod options;
+pub(super) mod status;
 mod sync;

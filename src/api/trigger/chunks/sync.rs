@@ -4,19 +4,19 @@
 //! of the table's own may have changed them meanwhile; so whichever of several calls comes last, the chunk table is true.
 //! Who else writes the same document waits for its row, and then sees these chunks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use pgrx::prelude::*;
 
-use super::super::attachment::recorded_hash;
-use super::super::statement::check_kind;
+use super::super::attachment::{is_recorded, recorded_hash};
 use super::link::{Link, Sequence};
 use super::options::Options;
 use crate::api::chunk::{Passage, Passages};
 use crate::api::vectors::{self, Wanted};
 use crate::client;
 use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
-use crate::pg::lookup::next_value;
+use crate::pg::exact::Exact;
+use crate::pg::lookup::{current_user, next_value};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::settings::Model;
@@ -56,7 +56,6 @@ fn embed_chunks(call: TriggerCall<'_>) -> Nothing {
 fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Error> {
     let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
     let documents = call.table();
-    check_kind(&documents)?;
     let arguments = call.arguments();
     let [column, model, schema, table, options] = arguments.as_slice() else {
         return Err(fault(TriggerFault::ChunkArguments));
@@ -64,7 +63,10 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     let options: Options = serde_json::from_str(options).map_err(|_| fault(TriggerFault::ChunkArguments))?;
     let missing = || fault(TriggerFault::NoChunkTable { table: format!("{schema}.{table}") });
     let chunks = Table::open_to_write(Table::find(schema, table).ok_or_else(missing)?, documents.owner())?;
-    let link = Link::new(&documents, &chunks, column, &options)?;
+    let mut link = Link::new(&documents, &chunks, column, &options)?;
+    if !is_recorded(call.comment().as_deref(), &arguments) {
+        link.as_whom = current_user();
+    }
     let mut statements = [None; 4];
     let (old_rows, new_rows) = match call.event() {
         Event::AfterInsertStatement => (None, call.new_rows()),
@@ -73,11 +75,13 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
         Event::AfterTruncateStatement => {
             let rows = Rows::new([("nothing", CellKind::Int)]);
             statements[0] =
-                Some(rows.into_statement(documents.owner(), &link.delete_all(), Command::Delete, None));
+                Some(rows.into_statement(link.as_whom, &link.delete_all(), Command::Delete, None));
             return Ok((statements, chunks.oid()));
         }
         _ => return Err(fault(TriggerFault::Event { expected: "after a statement" })),
     };
+    // Keys are written, and read again by statements.
+    let _exact = Exact::new();
     let mut scratch = Scratch::new();
     let mut old_rows = match (call.event(), old_rows) {
         (Event::AfterInsertStatement, _) => None,
@@ -89,11 +93,11 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
         while let Some(old) = old_rows.as_mut().and_then(|rows| rows.next()) {
             let key = scratch.within(|| key(&link, old))?;
             scratch.reset();
-            put_document(&mut gone, 0, true, &key, &key);
+            put_document(&mut gone, 0, Look::Changed, &key, &key);
         }
         if gone.count() > 0 {
             let sql = link.delete_orphans()?;
-            statements[0] = Some(gone.into_statement(documents.owner(), &sql, Command::Delete, None));
+            statements[0] = Some(gone.into_statement(link.as_whom, &sql, Command::Delete, None));
         }
         return Ok((statements, chunks.oid()));
     }
@@ -102,6 +106,17 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
     let mut sync = Sync::new(call, &link, Model::Named(model).name()?.into_owned())?;
+    if let Some(old_rows) = old_rows.as_mut() {
+        while let (Some(old), Some(new)) = (old_rows.next(), new_rows.next()) {
+            let (old, new) = scratch.within(|| Ok::<_, Error>((key(&link, old)?, key(&link, new)?)))?;
+            scratch.reset();
+            if old != new {
+                sync.left.insert(old);
+            }
+        }
+        old_rows.rewind();
+        new_rows.rewind();
+    }
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let (document, bytes) = scratch.within(|| Document::new(&link, old, new))?;
@@ -128,8 +143,20 @@ fn cell(value: &Option<String>) -> Cell<'_> {
     value.as_deref().map_or(Cell::Null, Cell::Text)
 }
 
-fn put_document(rows: &mut Rows, place: usize, changed: bool, key: &Key, chunk_key: &Key) {
-    let cells: Vec<Cell<'_>> = [Cell::Int(place as i32), Cell::Bool(changed)]
+/// What is wanted of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Its text, if it has no chunks.
+    Unchanged,
+    /// Its text and its chunks.
+    Changed,
+    /// Chunks that it has by another key, too.
+    More,
+}
+
+fn put_document(rows: &mut Rows, place: usize, look: Look, key: &Key, chunk_key: &Key) {
+    let (changed, more) = (look != Look::Unchanged, look == Look::More);
+    let cells: Vec<Cell<'_>> = [Cell::Int(place as i32), Cell::Bool(changed), Cell::Bool(more)]
         .into_iter()
         .chain(key.iter().chain(chunk_key).map(cell))
         .collect();
@@ -157,7 +184,8 @@ impl Document {
         let old_key = Some(self::key(link, old)?).filter(|old_key| *old_key != key);
         let mut is_copied_anew = false;
         for column in &link.copied {
-            is_copied_anew |= old.written(column.number)? != new.written(column.number)?;
+            is_copied_anew |=
+                column.is_virtual() || old.written(column.number)? != new.written(column.number)?;
         }
         let rewritten = old_key.is_some() || is_copied_anew;
         let changed = rewritten || !new.is_stored_alike(old, link.text);
@@ -180,6 +208,10 @@ struct Sync<'a> {
     hash: Option<String>,
     documents: Vec<Document>,
     bytes: usize,
+    /// Keys that documents had and have no more.
+    left: HashSet<Key>,
+    /// A place behind all chunks of the documents so far.
+    behind: i64,
     gone: Rows,
     moved: Rows,
     new: Option<New>,
@@ -199,6 +231,8 @@ impl<'a> Sync<'a> {
             hash: recorded_hash(call)?,
             documents: Vec::new(),
             bytes: 0,
+            left: HashSet::new(),
+            behind: 0,
             gone: Rows::new([("row", CellKind::Text)]),
             moved: Rows::new(named(&link.moved_columns())),
             new: None,
@@ -225,10 +259,16 @@ impl<'a> Sync<'a> {
         let has_moved = documents.iter().any(|document| document.old_key.is_some()) && link.follows_key()?;
         for (place, document) in documents.iter().enumerate() {
             let Document { key, old_key, changed, .. } = document;
-            let old_key = old_key.as_ref().filter(|_| !has_moved).unwrap_or(key);
-            put_document(&mut rows, place, *changed, key, old_key);
+            let old_key = old_key.as_ref().filter(|_| !has_moved);
+            let look = if *changed { Look::Changed } else { Look::Unchanged };
+            put_document(&mut rows, place, look, key, old_key.unwrap_or(key));
+            // Chunks that another document has left there by this statement move on; others are of one that is gone, or
+            // made by a statement of the table's own triggers.
+            if old_key.is_some() && !self.left.contains(key) {
+                put_document(&mut rows, place, Look::More, key, key);
+            }
         }
-        let owner = link.documents.owner();
+        let owner = link.as_whom;
         let (mut places, mut texts) = (Vec::new(), Vec::new());
         for row in rows.query(owner, &link.select_texts()?)? {
             if let [Some(place), Some(text)] = row?.as_slice() {
@@ -244,6 +284,7 @@ impl<'a> Sync<'a> {
         let mut fresh = Vec::new();
         for ((place, text), chunks) in places.into_iter().zip(texts).zip(cut) {
             let mut of_document = existing.remove(&place).unwrap_or_default();
+            self.behind = self.behind.max(chunks.len() as i64);
             for (passage, index) in Passages::new(text, chunks).zip(0..) {
                 let known = of_document.get_mut(&passage.content).and_then(VecDeque::pop_front);
                 match known {
@@ -265,7 +306,7 @@ impl<'a> Sync<'a> {
         rows: &Rows,
     ) -> Result<HashMap<usize, HashMap<String, VecDeque<Existing>>>, Error> {
         let mut existing: HashMap<usize, HashMap<String, VecDeque<Existing>>> = HashMap::new();
-        for row in rows.query(self.link.documents.owner(), &self.link.select_chunks()?)? {
+        for row in rows.query(self.link.as_whom, &self.link.select_chunks()?)? {
             let row = row?;
             let [Some(place), Some(id), content, Some(lacks_vector), numbers @ ..] = row.as_slice() else {
                 return Err(Error::Internal("a chunk is not as it was asked for"));
@@ -274,6 +315,7 @@ impl<'a> Sync<'a> {
             for (to, from) in read.iter_mut().zip(numbers) {
                 *to = from.as_deref().map(number).transpose()?;
             }
+            self.behind = self.behind.max(read[0].map_or(0, |index| index.saturating_add(1)));
             match content {
                 Some(content) if lacks_vector == "f" => existing
                     .entry(number(place)? as usize)
@@ -366,20 +408,22 @@ impl<'a> Sync<'a> {
 
     fn finish(mut self) -> Result<Statements, Error> {
         self.flush()?;
-        let Self { link, gone, moved, new, .. } = self;
-        let owner = link.documents.owner();
+        let Self { link, behind, gone, moved, new, .. } = self;
+        let owner = link.as_whom;
         let mut statements = [None; 4];
         if gone.count() > 0 {
             let count = gone.count();
             statements[0] = Some(gone.into_statement(owner, &link.delete(), Command::Delete, Some(count)));
         }
         if moved.count() > 0 {
-            let (count, aside) = (moved.count(), link.places_are_unique()?);
-            if aside {
-                let update = moved.share(owner, &link.update(true), Command::Update, Some(count));
-                statements[1] = Some(update);
-            }
-            let last = if aside { link.bring_back()? } else { link.update(false) };
+            let count = moved.count();
+            let last = if link.places_are_unique()? {
+                let aside = link.update(behind);
+                statements[1] = Some(moved.share(owner, &aside, Command::Update, Some(count)));
+                link.bring_back(behind)?
+            } else {
+                link.update(0)
+            };
             statements[2] = Some(moved.into_statement(owner, &last, Command::Update, Some(count)));
         }
         if let Some(New { rows, sequences }) = new {

@@ -1,0 +1,57 @@
+//! Values written so that they can be read again, whatever the session's settings.
+
+use pgrx::pg_sys;
+
+/// As long as it lives, dates, intervals and numbers are written in full. Others are what the user has chosen for people:
+/// digits that are left out, or abbreviations of time zones that mean something else when they are read.
+#[derive(Debug)]
+pub(crate) struct Exact {
+    /// Where the settings go back to.
+    level: i32,
+}
+
+impl Exact {
+    pub(crate) fn new() -> Self {
+        // SAFETY: settings of the process; what is set here is taken back with the level, or else by the end of the
+        // transaction.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            if pg_sys::DateStyle != pg_sys::USE_ISO_DATES as i32 {
+                set(c"datestyle", c"ISO");
+            }
+            if pg_sys::IntervalStyle != pg_sys::INTSTYLE_POSTGRES as i32 {
+                set(c"intervalstyle", c"postgres");
+            }
+            if pg_sys::extra_float_digits < 1 {
+                set(c"extra_float_digits", c"1");
+            }
+            Self { level }
+        }
+    }
+}
+
+fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+    // SAFETY: a setting that every user may change, to a value that it can have.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+impl Drop for Exact {
+    fn drop(&mut self) {
+        // After an error the end of the transaction takes the settings back.
+        if !std::thread::panicking() {
+            // SAFETY: the level was begun by this value; those within it have ended.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
+    }
+}
