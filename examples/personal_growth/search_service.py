@@ -162,7 +162,7 @@ class SearchService:
 
     def similar_notes(self, question: str, limit: int = 5) -> list[Found]:
         """The notes with the passages nearest to a question, each note once."""
-        chunks = min(limit * self.CHUNKS_PER_NOTE, 1000)
+        chunks = min(max(limit, 1) * self.CHUNKS_PER_NOTE, 1000)
         # The index looks at 40 chunks unless it is told otherwise, and so would give at most 40; it takes 1,000 at most.
         self.session.execute(select(func.set_config("hnsw.ef_search", str(chunks), True)))
         distance = NoteEmbedding.embedding.op("<=>", return_type=Float())(func.embed_query(question, MODEL)).label("distance")
