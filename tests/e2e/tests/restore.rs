@@ -198,6 +198,8 @@ fn data_alone_restored_with_triggers_keep_their_vectors_and_get_those_that_were_
     source(&cluster, "source", "extensions");
     let mut dumped = cluster.connect_to("source");
     execute(&mut dumped, "SET search_path = public, extensions; DELETE FROM notes WHERE id = 1");
+    // Chunks in the data would meet those that the trigger makes; they need --disable-triggers.
+    execute(&mut dumped, "SELECT vector_embed.detach_chunks('documents', 'document_chunks')");
     let state = State::of(&mut dumped);
     let mut restored = cluster.empty_database("restored");
     let directory = new_directory("dumps").display().to_string();
@@ -286,7 +288,7 @@ fn a_dump_without_comments_has_triggers_that_work_and_know_no_hash() {
     assert_eq!(State::of(&mut restored).rows, state.rows);
     let known = "SELECT count(*), count(recorded_hash) FROM vector_embed.attachments";
     let known = restored.query_one(known, &[]).expect("a row");
-    assert_eq!((known.get::<_, i64>(0), known.get::<_, i64>(1)), (3, 0));
+    assert_eq!((known.get::<_, i64>(0), known.get::<_, i64>(1)), (4, 0));
     assert_triggers_work(&mut restored);
 }
 
