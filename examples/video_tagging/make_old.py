@@ -110,7 +110,7 @@ def main(folder: Path) -> None:
     # What a full disk leaves of the index when it is written: files that end early. chromadb does not open it any more.
     shutil.copytree(healthy, folder / "damaged")
     index = max((folder / "damaged").glob("*/data_level0.bin"), key=lambda file: file.stat().st_size).parent
-    for name in ("data_level0.bin", "link_lists.bin"):
+    for name in ("data_level0.bin", "index_metadata.pickle"):
         file = index / name
         os.truncate(file, file.stat().st_size * 2 // 5)
 
