@@ -10,8 +10,11 @@ FROM (VALUES
     ('emoji', 'Boats 🚣🏽‍♀️ on the lake 🏞️ and flags 🇨🇭🇩🇪 in the wind; cafe' || U&'\0301' || ' and naïve Zoë.')
 ) AS texts (kind, text);
 
+-- How wide an emoji is, versions of psql do not agree about.
+\a
 SELECT kind, c.* FROM chunk_texts, vector_embed.chunk(text, max_tokens => 24, format => format) AS c
 ORDER BY kind, chunk_index;
+\a
 -- What is promised holds for all of them, whatever the size and the overlap.
 SELECT kind, max_tokens, overlap, count(*) > 0 AS any,
        bool_and(substr(text, start_char, char_count) = content) AS same,
