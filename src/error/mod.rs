@@ -176,6 +176,7 @@ impl Error {
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                 FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                FailureCode::Unwieldy => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -183,6 +184,7 @@ impl Error {
                 | FailureCode::RuntimeUnavailable
                 | FailureCode::RefusedText
                 | FailureCode::ComputeFailed
+                | FailureCode::MoreNeeded
                 | FailureCode::Retiring => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
             },
         }

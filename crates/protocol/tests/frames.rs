@@ -27,17 +27,22 @@ fn any_overlong() -> impl Strategy<Value = Overlong> {
 proptest! {
     #[test]
     fn embed_requests_survive_the_wire(
-        id: u32, isolated: bool, purpose in any_purpose(), overlong in any_overlong(),
+        id: u32, isolated: bool, beginning: bool, purpose in any_purpose(), overlong in any_overlong(),
         max_tokens in prop::option::of(1u32..), model in "[a-zA-Z0-9._-]{0,63}", hash in prop::option::of("[0-9a-f]{64}"),
-        texts in prop::collection::vec(any::<String>(), 0..40),
+        texts in prop_oneof![prop::collection::vec(any::<String>(), 1), prop::collection::vec(any::<String>(), 0..40)],
     ) {
         let (expected_hash, nothing) = (hash.as_deref(), Texts::default());
         let sent = EmbedRequest {
-            id, isolated, purpose, overlong, max_tokens, model: &model, expected_hash, texts: nothing,
+            id, isolated, beginning, purpose, overlong, max_tokens, model: &model, expected_hash, texts: nothing,
         };
         let mut bytes = Vec::new();
         append_embed(&mut bytes, &sent, &texts);
         let (kind, payload) = frame(&bytes);
+        if beginning && texts.len() != 1 {
+            let refused = Malformed::Unknown { what: "number of beginnings", value: texts.len() as u64 };
+            prop_assert_eq!(Request::decode(kind, payload), Err(refused));
+            return Ok(());
+        }
         let Request::Embed(got) = Request::decode(kind, payload).unwrap() else { panic!("another request") };
         prop_assert_eq!(got.texts.iter().collect::<Vec<_>>(), texts);
         prop_assert_eq!(EmbedRequest { texts: Texts::default(), ..got }, sent);
@@ -151,6 +156,7 @@ fn an_expected_hash_that_is_none_is_refused() {
         let sent = EmbedRequest {
             id: 1,
             isolated: false,
+            beginning: false,
             purpose: Purpose::Query,
             overlong: Overlong::Refuse,
             max_tokens: None,

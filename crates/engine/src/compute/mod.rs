@@ -9,6 +9,8 @@ mod onnx;
 mod onnx_files;
 mod pool;
 mod runtime;
+mod settled;
+mod squeeze;
 mod tokens;
 mod weights;
 mod words;

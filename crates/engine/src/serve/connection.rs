@@ -234,6 +234,7 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
                 overlong: embed.overlong,
                 max_tokens: embed.max_tokens.map(|limit| limit as usize),
                 isolated: embed.isolated,
+                beginning: embed.beginning,
             };
             (embed.id, question, embed.model, embed.expected_hash, embed.texts)
         }
