@@ -23,7 +23,10 @@ pub(crate) enum Error {
     #[error("invalid model hash: \"{0}\"")]
     ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
-    NotUtf8,
+    NotUtf8 {
+        /// The first byte at fault, from 1.
+        byte: usize,
+    },
     #[error("text of {0} bytes is too long")]
     TextTooLong(usize),
     #[error("could not start the embedding engine: no background worker slot is free")]
@@ -163,7 +166,7 @@ impl Error {
             | Self::ForeignOption { .. }
             | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::NotUtf8 { .. } => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
@@ -207,9 +210,9 @@ impl Error {
             Self::ForeignHidden { .. } => {
                 Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
             }
-            Self::NotUtf8 => {
-                Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
-            }
+            Self::NotUtf8 { byte } => Some(format!(
+                "Byte {byte} of the text is at fault. In a database with encoding SQL_ASCII, texts to embed must be UTF-8."
+            )),
             Self::Crashed => Some("The text is refused for a minute.".to_owned()),
             Self::Engine(failure) => Some(failure.detail.clone()),
             Self::At { place, error } => {

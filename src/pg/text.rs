@@ -48,11 +48,13 @@ impl<'a> Text<'a> {
             // SQL_ASCII promises nothing of its bytes; for UTF8 the server has checked them already, and this
             // check costs next to nothing.
             pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => match bytes {
-                Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
-                Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+                Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+                Cow::Owned(bytes) => {
+                    String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error())
+                }
             }
             .map(Self)
-            .ok_or(Error::NotUtf8),
+            .map_err(|error| Error::NotUtf8 { byte: error.valid_up_to() + 1 }),
             encoding => Ok(Self(Cow::Owned(convert(&bytes, encoding, pg_sys::pg_enc::PG_UTF8)))),
         }
     }
@@ -96,7 +98,7 @@ pub(crate) fn encode(text: &str) -> Cow<'_, [u8]> {
 /// are written as escapes: they occur in prompts and in wrong names only. A converted message could not be raised,
 /// since pgrx reports errors from a `String`, which is UTF-8, and hands its bytes to the server as they are.
 pub(crate) fn for_server(text: String) -> String {
-    if encoding() == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
+    if matches!(encoding(), pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII) || text.is_ascii() {
         return text;
     }
     let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
