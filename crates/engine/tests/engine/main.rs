@@ -7,5 +7,6 @@ mod golden;
 mod hostile;
 mod kinds;
 mod requests;
+mod serving;
 mod store;
 mod support;
