@@ -162,10 +162,7 @@ impl Own {
                     Ok(datum) => datum,
                     Err(problem) => {
                         let bad = bad_value(&mut **rows, &self.scan, at, problem);
-                        match self.opened.on_error {
-                            OnError::Error => return Err(Error::Source(bad)),
-                            OnError::Null => rows.losses_mut().value(bad),
-                        }
+                        rows.losses_mut().null(bad, self.opened.on_error).map_err(Error::Source)?;
                         None
                     }
                 };

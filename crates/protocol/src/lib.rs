@@ -18,6 +18,7 @@
 
 mod chunk;
 mod frame;
+pub mod fuzz;
 mod reply;
 mod request;
 mod status;

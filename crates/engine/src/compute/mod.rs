@@ -18,6 +18,7 @@ mod words;
 pub use loaded::{Decorate, LoadedModel, load};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub(crate) use weights::read_weights;
 pub use words::Words;
 
 use crate::error::Error;

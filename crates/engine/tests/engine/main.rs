@@ -6,6 +6,7 @@ mod directories;
 mod golden;
 mod hostile;
 mod kinds;
+mod mutations;
 mod requests;
 mod serving;
 mod store;
