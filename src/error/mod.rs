@@ -4,7 +4,6 @@ mod definition;
 mod source;
 
 use pgrx::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
@@ -12,7 +11,7 @@ pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
 
 pub(crate) use source::OptionFault;
 
-use crate::pg::text::for_server;
+use crate::pg::message::Message;
 use definition::Told;
 
 /// What can go wrong on the PostgreSQL side.
@@ -286,20 +285,13 @@ impl Error {
 
     /// Raises the error.
     pub(crate) fn raise(self) -> ! {
-        self.report().report(pgrx::PgLogLevel::ERROR);
+        self.message().report(pgrx::PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
 
-    /// The error as PostgreSQL reports it.
-    pub(crate) fn report(&self) -> ErrorReport {
-        let mut report = ErrorReport::new(self.code(), for_server(self.to_string()), "vector_embed");
-        if let Some(detail) = self.detail() {
-            report = report.set_detail(for_server(detail));
-        }
-        if let Some(hint) = self.hint() {
-            report = report.set_hint(for_server(hint));
-        }
-        report
+    /// The error as it is reported.
+    pub(crate) fn message(&self) -> Message {
+        Message { code: self.code(), message: self.to_string(), detail: self.detail(), hint: self.hint() }
     }
 }
 

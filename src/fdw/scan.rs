@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
-use vector_embed_sources::{BadValue, Error as SourceError, OnError, Operand, Problem, Rows, Scan, Value};
+use vector_embed_sources::{BadValue, Error as SourceError, Operand, Problem, Rows, Scan, Value};
 
 use super::columns::columns;
 use super::filter::{Stored, operand};

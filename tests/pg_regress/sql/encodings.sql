@@ -114,6 +114,33 @@ SELECT vector_embed.attach('"本"', '札', '{本文}');
 INSERT INTO "本" VALUES (4, '雨が降る') RETURNING "札"::text = :'japanese' AS same;
 SELECT vector_embed.attach('"本"', '札', '{無}');
 \echo :SQLSTATE
+-- Errors of the server and of users' functions keep their characters and codes, where they pass the extension.
+CREATE FUNCTION "失敗"(text) RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '失敗した: %', $1 USING ERRCODE = 'P0042', DETAIL = '詳細', HINT = '助言'; END $$;
+CREATE VIEW "眺め" AS SELECT "番号", "失敗"("本文") AS "本文" FROM "本";
+SELECT embed("失敗"("本文")) FROM "本";
+SELECT * FROM vector_embed.checksum('"眺め"');
+\echo :SQLSTATE
+SELECT * FROM vector_embed.diff('"眺め"', '"眺め"', '{番号}');
+DO $$ BEGIN
+    PERFORM vector_embed.checksum('"眺め"');
+EXCEPTION WHEN SQLSTATE 'P0042' THEN
+    RAISE NOTICE 'caught: %', SQLERRM;
+    BEGIN
+        PERFORM vector_embed.attach('"本"', '無', '{本文}');
+    EXCEPTION WHEN undefined_column THEN RAISE NOTICE 'caught: %', SQLERRM;
+    END;
+END $$;
+CREATE ROLE regress_embed_reader;
+SET ROLE regress_embed_reader;
+SELECT * FROM vector_embed.checksum('"本"');
+SELECT vector_embed.detach('"本"', '札');
+RESET ROLE;
+DROP ROLE regress_embed_reader;
+CREATE FUNCTION "何もしない"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER "zzz後" BEFORE INSERT ON "本" FOR EACH ROW EXECUTE FUNCTION "何もしない"();
+SELECT vector_embed.detach('"本"', '札');
+SELECT vector_embed.attach('"本"', '札', '{本文}');
 SELECT content, start_char, char_count, substr(text, start_char, char_count) = content AS same
 FROM (VALUES ('雨が降る。猫がいる。')) AS texts (text), vector_embed.chunk(text, max_tokens => 8);
 -- What a session's client_encoding is does not matter.

@@ -72,6 +72,7 @@ pub(crate) fn copy_of_store() -> tempfile::TempDir {
 /// The substitute for a server.
 pub(crate) struct Server {
     process: Process,
+    pub(crate) port: u16,
     _store: tempfile::TempDir,
 }
 
@@ -83,7 +84,7 @@ impl Server {
     pub(crate) fn with_key(key: Option<&str>) -> Self {
         let store = copy_of_store();
         let process = Process::start(python("server.py").arg(store.path().join("store")).args(key));
-        Self { process, _store: store }
+        Self { port: process.port, process, _store: store }
     }
 
     /// The next requests go wrong.
