@@ -6,17 +6,17 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value as Json;
 
 /// A running server on a loopback port.
-pub struct Process {
+pub(super) struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     /// Its port.
-    pub port: u16,
+    pub(super) port: u16,
 }
 
 impl Process {
     /// Starts `server.py`, with all its arguments.
-    pub fn start(command: &mut Command) -> Self {
+    pub(super) fn start(command: &mut Command) -> Self {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server starts");
         let input = child.stdin.take();
@@ -28,7 +28,7 @@ impl Process {
     }
 
     /// Tells it what to do, see the program, and gives its answer.
-    pub fn tell(&mut self, command: &Json) -> Json {
+    pub(super) fn tell(&mut self, command: &Json) -> Json {
         let input = self.input.as_mut().expect("open until it is dropped");
         writeln!(input, "{command}").expect("it reads");
         let mut line = String::new();
