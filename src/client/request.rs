@@ -282,14 +282,7 @@ fn unexpected(what: &str) -> Interrupted {
     Interrupted::Failed(Error::Protocol(what.to_owned()))
 }
 
-fn append(
-    out: &mut Vec<u8>,
-    id: u32,
-    ask: &Ask,
-    isolated: bool,
-    beginning: bool,
-    texts: &[impl AsRef<str>],
-) {
+fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, beginning: bool, texts: &[impl AsRef<str>]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
         Ask::Chunk { model, rule } => append_chunk(out, id, model, *rule, texts),

@@ -124,9 +124,13 @@ unsafe extern "C-unwind" fn on_report(_: *mut c_void) {
         let carried = texts.each_ref().map(|text| Some(text.as_ref()?.to_string_lossy().into_owned()));
         let code = (*report).sqlerrcode;
         REAL.with_borrow_mut(|real| match real {
-            Some(Real { carried: known, texts: [message, detail, hint], code: known_code }) if *known == carried => {
+            Some(Real { carried: known, texts: [message, detail, hint], code: known_code })
+                if *known == carried =>
+            {
                 // What pgrx makes of a code that it does not know. Another error of the same words has its own.
-                if let Some(known) = known_code.filter(|_| code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as i32) {
+                if let Some(known) =
+                    known_code.filter(|_| code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as i32)
+                {
                     c::errcode(known);
                 }
                 if let Some(message) = message {

@@ -131,9 +131,7 @@ impl<'a> Model<'a> {
     pub(crate) fn name(self) -> Result<Cow<'a, str>, Error> {
         let name = match self {
             Self::Named(name) => Cow::Borrowed(name),
-            Self::Default => {
-                Cow::Owned(from_server(&DEFAULT_MODEL.get().unwrap_or_default()))
-            }
+            Self::Default => Cow::Owned(from_server(&DEFAULT_MODEL.get().unwrap_or_default())),
         };
         if is_model_name(&name) { Ok(name) } else { Err(Error::ModelName(name.into_owned())) }
     }

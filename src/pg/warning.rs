@@ -67,5 +67,6 @@ pub(crate) fn losses(table: &str, losses: Losses) {
         let detail = first.detail.map_or_else(String::new, |detail| format!(" {detail}"));
         format!("The first: {}.{detail}", first.message)
     });
-    Message { code: PgSqlErrorCode::ERRCODE_WARNING, message, detail, hint: None }.report(PgLogLevel::WARNING);
+    Message { code: PgSqlErrorCode::ERRCODE_WARNING, message, detail, hint: None }
+        .report(PgLogLevel::WARNING);
 }

@@ -12,7 +12,10 @@ pub fn frames(mut bytes: &[u8]) {
         if let Ok(request) = Request::decode(header.kind, payload) {
             let mut again = Vec::new();
             request.append(&mut again);
-            assert_eq!(Request::decode(again[FRAME_HEADER_BYTES - 1], &again[FRAME_HEADER_BYTES..]), Ok(request));
+            assert_eq!(
+                Request::decode(again[FRAME_HEADER_BYTES - 1], &again[FRAME_HEADER_BYTES..]),
+                Ok(request)
+            );
         }
         if let Ok(reply) = Reply::decode(header.kind, payload) {
             // Numbers are compared as bytes: one may be no number.

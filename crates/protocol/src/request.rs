@@ -161,7 +161,10 @@ impl<'a> Request<'a> {
                 };
                 let texts = Texts::read(r)?;
                 if beginning && texts.len() != 1 {
-                    return Err(Malformed::Unknown { what: "number of beginnings", value: texts.len() as u64 });
+                    return Err(Malformed::Unknown {
+                        what: "number of beginnings",
+                        value: texts.len() as u64,
+                    });
                 }
                 return Ok(Request::Embed(EmbedRequest {
                     id,

@@ -94,7 +94,8 @@ fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Err
                 }
                 Some(old) => target.is_stale(old, new),
             };
-            let text = is_wanted.then(|| target.text(new)).transpose().map_err(|error| batch.at(new, error))?;
+            let text =
+                is_wanted.then(|| target.text(new)).transpose().map_err(|error| batch.at(new, error))?;
             Ok(text.map(|text| text.map(|text| text.as_str().to_owned())))
         })?;
         scratch.reset();

@@ -62,9 +62,7 @@ fn stands_alone(c: char) -> bool {
 fn joined(last: char, next: char, added: &[String]) -> bool {
     let pair = String::from_iter([last, next]);
     pair.graphemes(true).count() < 2
-        || added.iter().any(|token| {
-            token.to_lowercase().contains(&pair.to_lowercase())
-        })
+        || added.iter().any(|token| token.to_lowercase().contains(&pair.to_lowercase()))
 }
 
 /// Whether a word of this tokenizer that is longer in the whole text begins with what the beginning has of it.

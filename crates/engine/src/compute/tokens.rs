@@ -6,8 +6,8 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::{NormalizedString, Normalizer, PreTokenizer};
 use tokenizers::{
-    Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PostProcessor, Tokenizer,
-    TruncationDirection,
+    Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PostProcessor,
+    Tokenizer, TruncationDirection,
 };
 use vector_embed_protocol::Purpose;
 

@@ -119,7 +119,9 @@ impl Intake {
 impl Scheduler {
     /// Takes a request of one short text on in the caller's thread; gives back any other.
     pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
-        let Question::Embed { isolated: false, beginning: false, .. } = job.question else { return Some(job) };
+        let Question::Embed { isolated: false, beginning: false, .. } = job.question else {
+            return Some(job);
+        };
         let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
             return Some(job);
         };

@@ -213,8 +213,7 @@ async fn read_requests(
 ) -> io::Result<()> {
     let mut greeted = false;
     loop {
-        let request =
-            Arc::clone(&connection.requests).acquire_owned().await.map_err(io::Error::other)?;
+        let request = Arc::clone(&connection.requests).acquire_owned().await.map_err(io::Error::other)?;
         let mut head = [0; FRAME_HEADER_BYTES];
         match greeted {
             // It may take its time until it has another request.

@@ -19,8 +19,24 @@ enum Damage {
 
 fn damage() -> impl Strategy<Value = Damage> {
     let word = prop::sample::select(vec![
-        "null", "-1", "1e999", "18446744073709551615", "9223372036854775808", "{", "[", "]", "}", "\"", "\\ud800", "\0",
-        "[[[[[[[[", "true", ".5", "../", "\u{301}", "0",
+        "null",
+        "-1",
+        "1e999",
+        "18446744073709551615",
+        "9223372036854775808",
+        "{",
+        "[",
+        "]",
+        "}",
+        "\"",
+        "\\ud800",
+        "\0",
+        "[[[[[[[[",
+        "true",
+        ".5",
+        "../",
+        "\u{301}",
+        "0",
     ]);
     prop_oneof![
         (any::<usize>(), any::<u8>()).prop_map(|(place, byte)| Damage::Byte(place, byte)),
@@ -33,8 +49,10 @@ fn damage() -> impl Strategy<Value = Damage> {
 fn damaged(whole: &[u8], damages: &[Damage]) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     for damage in damages {
-        let (Damage::Byte(place, _) | Damage::Cut(place, _) | Damage::Twice(place, _) | Damage::Word(place, _)) =
-            damage;
+        let (Damage::Byte(place, _)
+        | Damage::Cut(place, _)
+        | Damage::Twice(place, _)
+        | Damage::Word(place, _)) = damage;
         let place = place % (bytes.len() + 1);
         match damage {
             Damage::Byte(_, byte) => bytes.iter_mut().skip(place).take(1).for_each(|it| *it = *byte),

@@ -30,8 +30,13 @@ struct Ask {
     expected_hash: Option<String>,
 }
 
-const PLAIN: Ask =
-    Ask { purpose: Purpose::Document, overlong: Overlong::Truncate, isolated: false, beginning: false, expected_hash: None };
+const PLAIN: Ask = Ask {
+    purpose: Purpose::Document,
+    overlong: Overlong::Truncate,
+    isolated: false,
+    beginning: false,
+    expected_hash: None,
+};
 
 /// What came back.
 #[derive(Debug)]
