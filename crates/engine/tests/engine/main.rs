@@ -6,6 +6,7 @@ mod directories;
 mod golden;
 mod hostile;
 mod kinds;
+mod precision;
 mod requests;
 mod store;
 mod support;
