@@ -167,19 +167,23 @@ impl EncoderBuilder<'_> {
         Ok((weights, bias))
     }
 
-    /// `out = LayerNorm(x + bias + skip)`.
+    /// `out = LayerNorm(x + bias + skip)`. Not by `SkipLayerNormalization`, which sums one number after the other and
+    /// takes three times as long as these nodes.
     fn residual(
         &mut self,
         biases: &[f32],
         norm: &str,
         [x, skip, out]: [&str; 3],
     ) -> Result<(), ModelProblem> {
-        let [weight, shift, bias] = ["norm.weight", "norm.bias", "bias"].map(|name| format!("{x}.{name}"));
+        let [weight, shift, bias, biased, sum] =
+            ["norm.weight", "norm.bias", "bias", "biased", "sum"].map(|name| format!("{x}.{name}"));
         self.norm(norm, [&weight, &shift])?;
         self.graph.initializer(&bias, biases, &[self.shape.hidden])?;
-        let epsilon = vec![float_attribute("epsilon", self.shape.epsilon)?];
-        let inputs = [x, skip, &weight, &shift, &bias];
-        self.graph.node("SkipLayerNormalization", FUSED, &inputs, &[out], epsilon)
+        self.graph.node("Add", ONNX, &[x, &bias], &[&biased], vec![])?;
+        self.graph.node("Add", ONNX, &[&biased, skip], &[&sum], vec![])?;
+        let attributes =
+            vec![integer_attribute("axis", -1)?, float_attribute("epsilon", self.shape.epsilon)?];
+        self.graph.node("LayerNormalization", ONNX, &[&sum, &weight, &shift], &[out], attributes)
     }
 
     /// Takes over the two vectors of a layer normalization, which old files call gamma and beta.

@@ -2,9 +2,9 @@
 //!
 //! With int8 each token's numbers are scaled to 8 bits by the largest of them, and each column of the weights by its
 //! largest. ONNX Runtime's `DynamicQuantizeMatMul` would take one scale for the whole batch, which makes a vector
-//! depend on its neighbours; so each row is first divided by its own largest number, after which one constant scale
-//! holds for all, and the product's rows are multiplied with it again.
+//! depend on its neighbours; so rows are quantized one by one, and the product's rows are scaled afterwards.
 
+use super::IDS;
 use super::build::EncoderBuilder;
 use crate::compute::graph::{FUSED, GraphBuilder, ONNX, integer_attribute, integers_attribute, transpose};
 use crate::error::ModelProblem;
@@ -29,21 +29,20 @@ impl Range {
             Activation::Relu => Self::AtLeast(0.0),
         }
     }
-
-    /// The constants of its quantization: the step, and what nought is.
-    fn constants(self) -> [&'static str; 2] {
-        match self {
-            Self::Symmetric => ["int8.step", "int8.zero"],
-            Self::AtLeast(_) => ["int8.fine_step", "int8.lowest"],
-        }
-    }
 }
 
+// The constants.
 const SMALLEST: &str = "int8.smallest";
 const SHIFT: &str = "int8.shift";
-const WEIGHT_ZERO: &str = "int8.weight_zero";
+const ONE: &str = "int8.one";
+const MIDDLE: &str = "int8.middle";
+const NOUGHT: &str = "int8.nought";
+const ALL: &str = "int8.all";
+const SYMMETRIC_STEP: &str = "int8.symmetric_step";
+const STEP: &str = "int8.step";
+
 /// What nought is where numbers on both sides of it are written without a sign.
-const MIDDLE: u8 = 128;
+const UNSIGNED_NOUGHT: u8 = 128;
 
 impl EncoderBuilder<'_> {
     /// `out = x × Wᵀ` without the bias, which the following fused operator adds. Returns that: the one of the file, and
@@ -81,11 +80,12 @@ impl EncoderBuilder<'_> {
 impl GraphBuilder {
     /// What products with int8 share.
     pub(super) fn int8_constants(&mut self, activation: Activation) -> Result<(), ModelProblem> {
-        self.initializer("int8.step", &[1.0_f32 / 127.0], &[])?;
-        self.initializer("int8.zero", &[MIDDLE], &[])?;
-        self.initializer("int8.fine_step", &[1.0_f32 / 255.0], &[])?;
-        self.initializer("int8.lowest", &[0_u8], &[])?;
-        self.initializer(WEIGHT_ZERO, &[MIDDLE], &[])?;
+        self.initializer(SYMMETRIC_STEP, &[1.0_f32 / 127.0], &[])?;
+        self.initializer(STEP, &[1.0_f32 / 255.0], &[])?;
+        self.initializer(ONE, &[1.0_f32], &[])?;
+        self.initializer(MIDDLE, &[UNSIGNED_NOUGHT], &[])?;
+        self.initializer(NOUGHT, &[0_u8], &[])?;
+        self.initializer(ALL, &[-1_i64], &[1])?;
         // Nothing is divided by nought.
         self.initializer(SMALLEST, &[1e-12_f32], &[])?;
         match Range::of(activation) {
@@ -102,49 +102,93 @@ impl GraphBuilder {
         out: &str,
         signed: bool,
     ) -> Result<(), ModelProblem> {
-        let [weights, steps, plain] = ["weight", "steps", "plain"].map(|part| format!("{out}.{part}"));
+        let [weights, columns, plain, scaled] =
+            ["weight", "columns", "plain", "scaled"].map(|part| format!("{out}.{part}"));
         let Quantized { from, to, .. } = *matrix;
-        let mut zero = "";
+        let mut weight_nought = "";
         if signed {
             self.initializer(&weights, &matrix.numbers, &[from, to])?;
         } else {
             self.initializer(&weights, &matrix.unsigned(), &[from, to])?;
-            zero = WEIGHT_ZERO;
+            weight_nought = MIDDLE;
         }
-        self.initializer(&steps, &matrix.steps, &[to])?;
-        let [rows, largest] = self.quantized_rows(x, range)?;
-        let [step, lowest] = range.constants();
-        let inputs = [&*rows, &weights, step, &steps, lowest, zero];
+        self.initializer(&columns, &matrix.steps, &[to])?;
+        let Rows { numbers, steps } = self.quantized_rows(x, range, from)?;
+        let nought = if range == Range::Symmetric { MIDDLE } else { NOUGHT };
+        let inputs = [&*numbers, &weights, ONE, &columns, nought, weight_nought];
         self.node("MatMulIntegerToFloat", FUSED, &inputs, &[&plain], vec![])?;
-        self.node("Mul", ONNX, &[&plain, &largest], &[out], vec![])
+        self.node("Mul", ONNX, &[&plain, &steps], &[&scaled], vec![])?;
+        let shape = self.shape_of_tokens(to)?;
+        self.node("Reshape", ONNX, &[&scaled, &shape], &[out], vec![])
     }
 
-    /// The names of `x` in 8 bits, and of the largest number of each row, by which it was divided.
-    fn quantized_rows(&mut self, x: &str, range: Range) -> Result<[String; 2], ModelProblem> {
+    /// The tokens of `x` as rows of 8 bits each, and the steps of the rows.
+    fn quantized_rows(&mut self, x: &str, range: Range, width: usize) -> Result<Rows, ModelProblem> {
         let to = |name: &str| format!("{x}.{name}");
-        let names = [to("rows"), to("largest")];
+        let rows = Rows { numbers: to("numbers"), steps: to("steps") };
         // The three products of an attention take the same rows.
-        if !self.begin(&names[0]) {
-            return Ok(names);
+        if !self.begin(&rows.numbers) {
+            return Ok(rows);
         }
-        let (lengths, values) = match range {
+        let shape = format!("int8.rows_of_{width}");
+        if self.begin(&shape) {
+            self.initializer(&shape, &[-1, width as i64], &[2])?;
+        }
+        let along = || Ok(vec![integers_attribute("axes", &[-1])?, integer_attribute("keepdims", 1)?]);
+        let (values, step) = match range {
             Range::Symmetric => {
-                self.node("Abs", ONNX, &[x], &[&to("lengths")], vec![])?;
-                (to("lengths"), x.to_owned())
+                self.node("Reshape", ONNX, &[x, &shape], &[&to("values")], vec![])?;
+                self.node("ReduceMax", ONNX, &[&to("values")], &[&to("highest")], along()?)?;
+                self.node("ReduceMin", ONNX, &[&to("values")], &[&to("lowest")], along()?)?;
+                self.node("Neg", ONNX, &[&to("lowest")], &[&to("deepest")], vec![])?;
+                let of = [&*to("highest"), &to("deepest"), SMALLEST];
+                self.node("Max", ONNX, &of, &[&to("largest")], vec![])?;
+                (to("values"), SYMMETRIC_STEP)
             }
             Range::AtLeast(_) => {
                 self.node("Add", ONNX, &[x, SHIFT], &[&to("shifted")], vec![])?;
-                (to("shifted"), to("shifted"))
+                self.node("Reshape", ONNX, &[&to("shifted"), &shape], &[&to("values")], vec![])?;
+                self.node("ReduceMax", ONNX, &[&to("values")], &[&to("highest")], along()?)?;
+                self.node("Max", ONNX, &[&to("highest"), SMALLEST], &[&to("largest")], vec![])?;
+                (to("values"), STEP)
             }
         };
-        let last = vec![integers_attribute("axes", &[-1])?, integer_attribute("keepdims", 1)?];
-        self.node("ReduceMax", ONNX, &[&lengths], &[&to("most")], last)?;
-        self.node("Max", ONNX, &[&to("most"), SMALLEST], &[&names[1]], vec![])?;
-        self.node("Div", ONNX, &[&values, &names[1]], &[&to("divided")], vec![])?;
-        let [step, lowest] = range.constants();
-        self.node("QuantizeLinear", ONNX, &[&to("divided"), step, lowest], &[&names[0]], vec![])?;
-        Ok(names)
+        self.node("Mul", ONNX, &[&to("largest"), step], &[&rows.steps], vec![])?;
+        self.node("Reshape", ONNX, &[&rows.steps, ALL], &[&to("list")], vec![])?;
+        let list = to("list");
+        let mut inputs = vec![&*values, &list];
+        let noughts = to("noughts");
+        if range == Range::Symmetric {
+            self.node("Shape", ONNX, &[&list], &[&to("count")], vec![])?;
+            self.node("Expand", ONNX, &[MIDDLE, &to("count")], &[&noughts], vec![])?;
+            inputs.push(&noughts);
+        }
+        let axis = vec![integer_attribute("axis", 0)?];
+        self.node("QuantizeLinear", ONNX, &inputs, &[&rows.numbers], axis)?;
+        Ok(rows)
     }
+
+    /// The name of the shape of all tokens with `width` numbers each.
+    fn shape_of_tokens(&mut self, width: usize) -> Result<String, ModelProblem> {
+        const TEXTS: &str = "int8.texts";
+        let [name, numbers] = ["tokens", "numbers"].map(|part| format!("int8.{part}_of_{width}"));
+        if self.begin(TEXTS) {
+            self.node("Shape", ONNX, &[IDS], &[TEXTS], vec![])?;
+        }
+        if self.begin(&name) {
+            self.initializer(&numbers, &[width as i64], &[1])?;
+            self.node("Concat", ONNX, &[TEXTS, &numbers], &[&name], vec![integer_attribute("axis", 0)?])?;
+        }
+        Ok(name)
+    }
+}
+
+/// Names of what products take of their input.
+struct Rows {
+    /// The rows in 8 bits.
+    numbers: String,
+    /// For each row what a difference of 1 stands for.
+    steps: String,
 }
 
 /// A matrix in 8 bits.
@@ -184,7 +228,7 @@ impl Quantized {
 
     /// The numbers without a sign.
     fn unsigned(&self) -> Vec<u8> {
-        self.numbers.iter().map(|number| number.cast_unsigned() ^ MIDDLE).collect()
+        self.numbers.iter().map(|number| number.cast_unsigned() ^ UNSIGNED_NOUGHT).collect()
     }
 }
 
@@ -218,14 +262,17 @@ mod tests {
     fn product(runtime: &Runtime, matrix: &[f32], rows: &[f32], range: Range, signed: bool) -> Vec<f32> {
         // Loads the library, which making a graph needs, too.
         let options = runtime.session().unwrap();
-        let ends = |name, width: usize| outlet(name, TensorElementType::Float32, &[-1, width as i64]);
-        let mut graph = GraphBuilder::new([ends("x", FROM)], [ends("y", TO)]).unwrap();
+        let ends = |name, width: usize| outlet(name, TensorElementType::Float32, &[-1, -1, width as i64]);
+        let ids = outlet(IDS, TensorElementType::Int32, &[-1, -1]);
+        let mut graph = GraphBuilder::new([ids, ends("x", FROM)], [ends("y", TO)]).unwrap();
         graph.int8_constants(Activation::Gelu).unwrap();
         let matrix = Quantized::of(matrix, [TO, FROM]);
         graph.quantized_product(&matrix, ("x", range), "y", signed).unwrap();
         let mut session = graph.finish().unwrap().into_session(&options).unwrap();
-        let x = Tensor::from_array(([rows.len() / FROM, FROM], rows.to_vec())).unwrap();
-        let outputs = session.run(ort::inputs!["x" => x]).unwrap();
+        let count = rows.len() / FROM;
+        let x = Tensor::from_array(([1, count, FROM], rows.to_vec())).unwrap();
+        let ids = Tensor::from_array(([1, count], vec![0_i32; count])).unwrap();
+        let outputs = session.run(ort::inputs![IDS => ids, "x" => x]).unwrap();
         let mut result = outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec();
         if let Range::AtLeast(lowest) = range {
             for row in result.chunks_exact_mut(TO) {
