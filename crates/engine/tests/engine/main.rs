@@ -7,6 +7,7 @@ mod golden;
 mod hostile;
 mod kinds;
 mod mutations;
+mod precision;
 mod requests;
 mod serving;
 mod store;
