@@ -227,6 +227,9 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
         Request::Stats { id } => {
             return reply(connection, &Reply::Stats { id, stats: Box::new(engine.stats()) });
         }
+        Request::ModelStats { id } => {
+            return reply(connection, &Reply::ModelStats { id, models: engine.scheduler.models().stats() });
+        }
         Request::Models { id, name } => return describe_models(id, name, connection, engine),
         Request::Embed(embed) => {
             let question = Question::Embed {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::support::{Copy, runtime};
 use vector_embed_engine::error::{Error, ModelProblem};
 use vector_embed_engine::model::{Catalog, ModelDir, Revision};
-use vector_embed_engine::schedule::ModelStore;
+use vector_embed_engine::schedule::{Limits, ModelStore};
 use vector_embed_protocol::{FailureCode, is_model_hash};
 
 /// A store of the models below `root`.
 pub(crate) fn store(root: impl Into<PathBuf>) -> ModelStore {
-    ModelStore::new(Catalog::new(vec![root.into()]), Arc::clone(runtime()), std::convert::identity)
+    let catalog = Catalog::new(vec![root.into()]);
+    ModelStore::new(catalog, Arc::clone(runtime()), std::convert::identity, Limits::NONE)
 }
 
 /// Another model: it takes the first token's vector where it took the mean.
