@@ -13,6 +13,7 @@ use super::records::{Record, Records};
 use crate::compute::{Decorate, Runtime, load};
 use crate::error::{Error, ModelProblem};
 use crate::model::{Catalog, Entry, ModelHash, ModelSettings, Revision, describe_format, weigh};
+use crate::process::give_memory_back;
 
 /// How often a model is read again because its files change meanwhile.
 const READS: usize = 5;
@@ -125,6 +126,8 @@ impl ModelStore {
         record.loaded(Arc::clone(&model.revision), bytes, start.elapsed());
         let model = Arc::new(Served::new(model, record));
         self.lock().insert(Loaded::new(Arc::clone(&model), bytes));
+        // What was read to make the model of.
+        give_memory_back();
         Ok(model)
     }
 
@@ -152,7 +155,10 @@ impl ModelStore {
             drop(memory);
             match gone {
                 // Not while the memory is locked: a session takes its time to go.
-                Some(gone) => drop(gone),
+                Some(gone) => {
+                    drop(gone);
+                    give_memory_back();
+                }
                 None => std::thread::sleep(LOOK_AGAIN),
             }
         }
@@ -161,7 +167,10 @@ impl ModelStore {
     /// Unloads the models that nobody has used for the time that is set.
     pub fn unload_idle(&self) {
         let gone = self.lock().take_idle();
-        drop(gone);
+        if !gone.is_empty() {
+            drop(gone);
+            give_memory_back();
+        }
     }
 
     fn is_current(&self, model: &Served) -> bool {
