@@ -15,6 +15,8 @@ mod failures;
 mod faulty;
 mod golden;
 mod intruders;
+mod load;
+mod memory;
 mod models;
 mod moving;
 mod planning;
