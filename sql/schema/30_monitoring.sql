@@ -19,7 +19,7 @@ COMMENT ON COLUMN vector_embed.models.normalized IS 'whether vectors are brought
 COMMENT ON COLUMN vector_embed.models.document_prompt IS 'prompt that embed() puts before a text';
 COMMENT ON COLUMN vector_embed.models.query_prompt IS 'prompt that embed_query() puts before a text';
 COMMENT ON COLUMN vector_embed.models.format IS 'safetensors or onnx';
-COMMENT ON COLUMN vector_embed.models.precision IS 'numbers it computes with: fp32; NULL where its graph decides';
+COMMENT ON COLUMN vector_embed.models.precision IS 'numbers it computes with: fp32 or int8; NULL where its graph decides';
 COMMENT ON COLUMN vector_embed.models.bytes IS 'size of the files that decide the vectors';
 COMMENT ON COLUMN vector_embed.models.hash IS 'SHA-256 over those files; equal hashes mean equal vectors';
 COMMENT ON COLUMN vector_embed.models.loaded IS 'whether the engine holds the model in memory';

@@ -13,7 +13,7 @@ mod tokens;
 mod weights;
 mod words;
 
-pub use loaded::{Decorate, LoadedModel, load};
+pub use loaded::{Decorate, LoadedModel, load, load_with};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
 pub use words::Words;

@@ -8,6 +8,7 @@ mod hostile;
 mod kinds;
 mod limits;
 mod load;
+mod precision;
 mod requests;
 mod store;
 mod support;
