@@ -298,7 +298,7 @@ impl Scheduler {
             return Err((Error::Refused, Some(position)));
         }
         let (purpose, overlong, other_limit) = job.question.manner();
-        let key = self.cache.key(model.generation, purpose, text);
+        let key = self.cache.key(model.revision.id(), purpose, text);
         // Vectors of another limit are asked for to compare them, once.
         let Some(key) = key.filter(|_| other_limit.is_none()) else {
             return Ok(Lookup::Miss(None));
