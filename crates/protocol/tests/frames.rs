@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use vector_embed_protocol::{
     Chunk, ChunkRule, Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply,
-    Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelCounters, ModelInfo, ModelStats, Overlong, Purpose, Reply, Request, Texts,
-    VectorsFrame, append_chunk, append_embed, append_token_count,
+    Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelCounters, ModelInfo, ModelStats, Overlong, Purpose,
+    Reply, Request, Texts, VectorsFrame, append_chunk, append_embed, append_token_count,
 };
 
 /// Splits one frame off `bytes`, which must hold exactly one.

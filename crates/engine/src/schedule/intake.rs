@@ -42,10 +42,24 @@ enum Progress {
     /// Its model may have to be loaded, or to be read for its hash.
     Unloaded,
     New(Arc<Served>),
-    Counting { model: Arc<Served>, counts: Vec<u32>, offset: usize },
-    Chunking { model: Arc<Served>, rule: Rule, cut: Cut, chunks: Vec<Chunk> },
+    Counting {
+        model: Arc<Served>,
+        counts: Vec<u32>,
+        offset: usize,
+    },
+    Chunking {
+        model: Arc<Served>,
+        rule: Rule,
+        cut: Cut,
+        chunks: Vec<Chunk>,
+    },
     Tokenizing(Tokenizing),
-    Isolated { model: Arc<Served>, vectors: VectorsFrame, truncated: usize, cached: usize },
+    Isolated {
+        model: Arc<Served>,
+        vectors: VectorsFrame,
+        truncated: usize,
+        cached: usize,
+    },
 }
 
 /// A request to embed on its way to the runner.
