@@ -107,10 +107,9 @@ impl Scheduler {
                 let at_once = matches!(job.question, Question::Embed { isolated: false, .. })
                     && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
                 let task = Task { job, next: 0, progress: Progress::New(model) };
-                // A single text is finished with its first step.
-                match at_once {
-                    true => drop(self.advance(task)),
-                    false => self.queue_of(&task).push(task),
+                let task = if at_once { self.advance(task) } else { Some(task) };
+                if let Some(task) = task {
+                    self.queue_of(&task).push(task);
                 }
             }
         }
@@ -148,15 +147,14 @@ impl Scheduler {
     fn take_on(&self, intake: &Intake) {
         loop {
             let (task, tag) = intake.next().into_parts();
-            let before = task.done_bytes();
-            if let Some(unfinished) = self.advance(task) {
-                // A step that finishes no text is as much work as one may be.
-                let cost = match unfinished.done_bytes() - before {
-                    0 => STEP_BYTES,
-                    bytes => bytes,
-                };
-                intake.put_back(unfinished, tag, cost as u64);
-            }
+            let (caller, before) = (task.caller(), task.bytes());
+            let unfinished = self.advance(task);
+            // A step that finishes no text is as much work as one may be.
+            let cost = match before - unfinished.as_ref().map_or(0, Task::bytes) {
+                0 => STEP_BYTES,
+                bytes => bytes,
+            };
+            intake.put_back(unfinished, caller, tag + cost as u64);
         }
     }
 
@@ -399,9 +397,9 @@ impl Scheduler {
 }
 
 impl Task {
-    /// Bytes of the texts that are done.
-    fn done_bytes(&self) -> usize {
-        self.job.texts[..self.next].iter().map(|text| text.len().max(1)).sum()
+    /// Bytes of the texts that are not done.
+    fn bytes(&self) -> usize {
+        self.job.texts[self.next..].iter().map(|text| text.len().max(1)).sum()
     }
 }
 
