@@ -104,8 +104,9 @@ impl Scheduler {
         match self.models.get_loaded(&job.model).filter(is_expected) {
             None => self.loading.push(Task { job, next: 0, progress: Progress::Unloaded }),
             Some(model) => {
-                let at_once = matches!(job.question, Question::Embed { isolated: false, .. })
-                    && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
+                let at_once =
+                    matches!(job.question, Question::Embed { isolated: false, beginning: false, .. })
+                        && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
                 let task = Task { job, next: 0, progress: Progress::New(model) };
                 let task = if at_once { self.advance(task) } else { Some(task) };
                 if let Some(task) = task {
@@ -177,7 +178,9 @@ impl Scheduler {
                 None
             }
             Err((error, position)) => {
-                self.count_of(&task.job, Counter::Errors, 1);
+                // Whose client will send more has met no error yet.
+                let errors = usize::from(!matches!(error, Error::MoreNeeded));
+                self.count_of(&task.job, Counter::Errors, errors);
                 task.job.fail(&error, position);
                 None
             }
@@ -311,8 +314,9 @@ impl Scheduler {
         }
         let (purpose, overlong, other_limit) = job.question.manner();
         let key = self.cache.key(model.revision.id(), purpose, text);
-        // Vectors of another limit are asked for to compare them, once.
-        let Some(key) = key.filter(|_| other_limit.is_none()) else {
+        let beginning = matches!(job.question, Question::Embed { beginning: true, .. });
+        // Vectors of another limit are asked for to compare them, once. A beginning is no text.
+        let Some(key) = key.filter(|_| other_limit.is_none() && !beginning) else {
             return Ok(Lookup::Miss(None));
         };
         Ok(match self.cache.get(&key) {
@@ -329,7 +333,12 @@ impl Scheduler {
         let text = &*job.texts[position];
         let (purpose, overlong, other_limit) = job.question.manner();
         let limit = model.tokenizer.limit(other_limit);
-        let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose, limit))?;
+        let tokens = guarded(position, || match job.question {
+            Question::Embed { beginning: true, .. } => {
+                model.tokenizer.tokenize_beginning(text, purpose, limit)
+            }
+            _ => model.tokenizer.tokenize(text, purpose, limit),
+        })?;
         if tokens.truncated() && overlong == Overlong::Refuse {
             return Err((Error::TooLong { model: model.name.clone(), limit }, Some(position)));
         }

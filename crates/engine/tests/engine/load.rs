@@ -132,6 +132,7 @@ impl Engine {
                 overlong: Overlong::Truncate,
                 max_tokens: None,
                 isolated: false,
+                beginning: false,
             },
             model: "model".to_owned(),
             expected_hash: None,
