@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use vector_embed_engine::compute::{LoadedModel, Runtime, load};
-use vector_embed_engine::model::Catalog;
+use vector_embed_engine::model::{Catalog, Entry};
 use vector_embed_protocol::Purpose;
 
 use crate::error::Result;
@@ -13,6 +13,8 @@ use crate::stats::timed;
 
 /// The model in this process.
 pub(crate) struct Bare {
+    runtime: Runtime,
+    entry: Entry,
     model: LoadedModel,
     /// Milliseconds that calls of one text spent in ONNX Runtime.
     computing: Cell<f64>,
@@ -26,7 +28,18 @@ impl Bare {
         let root = model.parent().ok_or_else(missing)?.to_owned();
         let entry = Catalog::new(vec![root]).find(&name)?;
         let runtime = Runtime::new(runtime, threads);
-        Ok(Self { model: load(&runtime, &entry, std::convert::identity)?, computing: Cell::new(0.0) })
+        let model = load(&runtime, &entry, std::convert::identity)?;
+        Ok(Self { runtime, entry, model, computing: Cell::new(0.0) })
+    }
+
+    /// Threads that compute one batch.
+    pub(crate) fn threads(&self) -> usize {
+        self.runtime.threads()
+    }
+
+    /// The model once more, to compute with `threads` threads.
+    pub(crate) fn load_again(&self, threads: usize) -> Result<LoadedModel> {
+        Ok(load(&self.runtime.with_threads(threads), &self.entry, std::convert::identity)?)
     }
 
     /// Milliseconds that calls of [`Bare::embed`] have spent in ONNX Runtime so far.

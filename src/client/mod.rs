@@ -10,7 +10,7 @@ mod request;
 use std::cell::{Cell, RefCell};
 
 use vector_embed_protocol::{
-    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request,
+    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, ModelStats, Overlong, Purpose, Reply, Request,
 };
 
 use crate::error::{Error, Place};
@@ -164,6 +164,15 @@ pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
         Reply::Stats { stats, .. } => Some(*stats),
         _ => None,
     })
+}
+
+/// The counters of models, none if no engine runs. Does not start one.
+pub(crate) fn model_stats() -> Result<Vec<ModelStats>, Error> {
+    let models = ask(Start::Never, &Request::ModelStats { id: 1 }, |reply| match reply {
+        Reply::ModelStats { models, .. } => Some(models),
+        _ => None,
+    })?;
+    Ok(models.unwrap_or_default())
 }
 
 /// Asks about the engine itself. An engine that ends meanwhile is not the question's fault, so its successor is

@@ -3,6 +3,7 @@
 mod array;
 mod clients;
 mod first_call;
+mod layout;
 mod memory;
 mod planning;
 mod query;
@@ -28,6 +29,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     planning::MEASUREMENT,
     clients::MEASUREMENT,
     triggers::MEASUREMENT,
+    layout::MEASUREMENT,
 ];
 
 /// Something that is measured.
