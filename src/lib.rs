@@ -4,6 +4,7 @@
 //! `unsafe`.
 
 mod api;
+mod attachment;
 mod client;
 mod error;
 #[allow(unsafe_code)]

@@ -5,4 +5,3 @@ mod embed;
 mod moving;
 mod status;
 mod trigger;
-mod vectors;

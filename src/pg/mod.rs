@@ -9,6 +9,7 @@ pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod nodes;
 pub(crate) mod paths;
+mod receiver;
 pub(crate) mod relation;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;

@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use pgrx::pg_sys;
 
 use super::statement::output;
-use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
+use super::table::{Table, TextColumn, TextKind, VectorColumn};
+use super::types::VectorKind;
 use super::unguarded;
 use super::vector::Vector;
 use crate::error::Error;

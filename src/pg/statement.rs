@@ -10,28 +10,11 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 
 use super::memory::Scratch;
+use super::receiver::into_store;
 use super::spi::{Bound, run_bound};
 use super::text::{Text, to_server};
 use super::vector::Vector;
 use crate::error::Error;
-
-mod c {
-    use std::ffi::c_char;
-
-    use pgrx::pg_sys;
-
-    unsafe extern "C-unwind" {
-        // Of executor/tstoreReceiver.h, which pgrx does not bind.
-        pub(super) fn SetTuplestoreDestReceiverParams(
-            receiver: *mut pg_sys::DestReceiver,
-            store: *mut pg_sys::Tuplestorestate,
-            context: pg_sys::MemoryContext,
-            detoast: bool,
-            target: pg_sys::TupleDesc,
-            message: *const c_char,
-        );
-    }
-}
 
 /// The name by which statements know their rows.
 pub(super) const ROWS: &CStr = c"vector_embed_rows";
@@ -148,18 +131,9 @@ impl Rows {
         // drop when an error leaves it.
         unsafe {
             let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
-            let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-            let context = pg_sys::CurrentMemoryContext;
+            let receiver = into_store(store, pg_sys::CurrentMemoryContext, None);
             let mut descriptor = null_mut();
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                c::SetTuplestoreDestReceiverParams(
-                    receiver,
-                    store,
-                    context,
-                    false,
-                    null_mut(),
-                    std::ptr::null(),
-                );
                 run_bound(bound, receiver, Some(&mut descriptor));
             });
             if descriptor.is_null() {

@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 
 use super::text::{from_server, to_server};
+use super::types::{Type, VectorKind, is_not_null_domain, vector_kind};
 use crate::error::{ColumnFault, Error, TableFault};
 
 mod c {
@@ -102,12 +103,6 @@ pub(crate) struct VectorColumn {
     pub(crate) type_oid: pg_sys::Oid,
     pub(crate) base_type: pg_sys::Oid,
     pub(crate) is_domain: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VectorKind {
-    Vector,
-    Halfvec,
 }
 
 /// When generated columns are read.
@@ -287,7 +282,9 @@ impl Table {
             pg_sys::JSONOID => TextKind::Plain,
             // SAFETY: both types exist. True for citext, which is stored as text is.
             other if unsafe { pg_sys::IsBinaryCoercible(other, pg_sys::TEXTOID) } => TextKind::Plain,
-            _ => return Err(self.fault(&column.name, ColumnFault::NoText { of: type_name(column.type_oid) })),
+            _ => {
+                return Err(self.fault(&column.name, ColumnFault::NoText { of: Type(column.type_oid).name() }));
+            }
         };
         Ok(TextColumn { number: column.number, kind })
     }
@@ -298,7 +295,7 @@ impl Table {
             return Err(self.fault(&column.name, ColumnFault::GeneratedVector));
         }
         let Some(kind) = vector_kind(column.base_type) else {
-            return Err(self.fault(&column.name, ColumnFault::NoVector { of: type_name(column.type_oid) }));
+            return Err(self.fault(&column.name, ColumnFault::NoVector { of: Type(column.type_oid).name() }));
         };
         Ok(VectorColumn {
             number: column.number,
@@ -556,57 +553,5 @@ pub(crate) fn trigger_comment(trigger: pg_sys::Oid) -> Option<String> {
     unsafe {
         let comment = pg_sys::GetComment(trigger, pg_sys::TriggerRelationId, 0);
         (!comment.is_null()).then(|| from_server(CStr::from_ptr(comment)))
-    }
-}
-
-fn type_name(oid: pg_sys::Oid) -> String {
-    // SAFETY: the type exists; returns a palloc'd string that ends with NUL.
-    from_server(unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) })
-}
-
-/// Whether this is pgvector's type `vector`.
-pub(crate) fn is_vector(oid: pg_sys::Oid) -> bool {
-    vector_kind(oid) == Some(VectorKind::Vector)
-}
-
-/// Which of pgvector's types this is. By its name in the extension `vector`, wherever that is installed.
-fn vector_kind(oid: pg_sys::Oid) -> Option<VectorKind> {
-    // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
-        if tuple.is_null() {
-            return None;
-        }
-        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
-        let kind = match CStr::from_ptr((*form).typname.data.as_ptr()).to_bytes() {
-            b"vector" => Some(VectorKind::Vector),
-            b"halfvec" => Some(VectorKind::Halfvec),
-            _ => None,
-        };
-        pg_sys::ReleaseSysCache(tuple);
-        kind.filter(|_| {
-            let extension = pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid);
-            extension != pg_sys::InvalidOid
-                && extension == pg_sys::get_extension_oid(c"vector".as_ptr(), true)
-        })
-    }
-}
-
-/// Whether the domain, or one it is made over, is NOT NULL.
-///
-/// # Safety
-///
-/// `oid` must be a type that exists.
-unsafe fn is_not_null_domain(oid: pg_sys::Oid) -> bool {
-    // SAFETY: a type's tuple holds its form until it is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
-        if tuple.is_null() {
-            return false;
-        }
-        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
-        let (not_null, base) = ((*form).typnotnull, (*form).typbasetype);
-        pg_sys::ReleaseSysCache(tuple);
-        not_null || (base != pg_sys::InvalidOid && is_not_null_domain(base))
     }
 }

@@ -3,12 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attachment::{Filler, Record, Recorded, Timing, fillers};
 use super::chunks;
-use super::statement;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::target::Target;
+use crate::attachment::{Filler, Record, Recorded, Timing, check_kind, fillers};
 use crate::client;
+use crate::client::vectors;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::settings::Model;
 use crate::pg::spi;
@@ -136,6 +135,16 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     Ok(rows.collect())
 }
 
+/// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.
+#[pg_extern(sql = false)]
+fn recorded_model_hash(comment: Text<'_>) -> Option<String> {
+    match Recorded::from_comment(Some(comment.as_str())) {
+        Recorded::Nothing => None,
+        Recorded::Hash(hash) => Some(hash),
+        Recorded::Unreadable => Some(String::new()),
+    }
+}
+
 fn parse_timing(timing: &str) -> Result<Timing, Error> {
     match timing {
         "row" => Ok(Timing::Row),
@@ -229,7 +238,7 @@ impl Wish {
         }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
         if self.timing == Timing::Statement {
-            statement::check_kind(table)?;
+            check_kind(table)?;
             table.primary_key()?;
             if table.column(&self.embedding)?.not_null {
                 return Err(table.fault(&self.embedding, ColumnFault::NotNull));

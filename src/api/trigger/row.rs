@@ -3,9 +3,9 @@
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
 
-use super::attachment::recorded_hash;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::recorded_hash;
+use crate::attachment::target::Target;
+use crate::client::vectors;
 use crate::error::{Error, OrRaise, TriggerFault};
 use crate::pg::row::StoredRow;
 use crate::pg::table::{Moment, VectorColumn};

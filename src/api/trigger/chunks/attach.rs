@@ -7,12 +7,13 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::super::attachment::{Record, Recorded, Timing, is_recorded};
-use super::link::{Link, check_documents, qualified};
-use super::options::{Names, Options};
 use super::sync::FUNCTION;
-use crate::api::vectors::{self, Wanted};
+use crate::attachment::chunks::link::{Link, check_documents, qualified};
+use crate::attachment::chunks::options::{Names, Options};
+use crate::attachment::chunks::passages;
+use crate::attachment::{Record, Recorded, Timing, is_recorded};
 use crate::client;
+use crate::client::vectors::{self, Wanted};
 use crate::error::{Error, OrRaise, TableFault};
 use crate::pg::lookup::Json;
 use crate::pg::settings::Model;
@@ -146,7 +147,7 @@ impl Wish {
     }
 
     fn rule(&self) -> Result<ChunkRule, Error> {
-        crate::api::chunk::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
+        passages::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
     }
 
     /// All names; those that are not given are the usual ones. Of an existing table only columns that it has.

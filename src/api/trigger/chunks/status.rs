@@ -1,8 +1,8 @@
 //! How many documents have their chunks, for `attachment_status`.
 
-use super::link::Link;
-use super::options::Options;
 use super::sync::FUNCTION;
+use crate::attachment::chunks::link::Link;
+use crate::attachment::chunks::options::Options;
 use crate::pg::table::{Table, quote_identifier, quote_literal, trigger_function};
 
 /// Matches what is no blank, which has no chunks.

@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use pgrx::prelude::*;
 
-use super::super::attachment::{is_recorded, recorded_hash};
-use super::link::{Link, Sequence};
-use super::options::Options;
-use crate::api::chunk::{Passage, Passages};
-use crate::api::vectors::{self, Wanted};
+use crate::attachment::chunks::link::{Link, Sequence};
+use crate::attachment::chunks::options::Options;
+use crate::attachment::chunks::passages::{Passage, Passages};
+use crate::attachment::{is_recorded, recorded_hash};
 use crate::client;
+use crate::client::vectors::{self, Wanted};
 use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::exact::Exact;
 use crate::pg::lookup::{current_user, next_value};

@@ -1,12 +1,13 @@
 //! What is attached to a table: triggers with a comment that records the model they were made for.
 
-use pgrx::prelude::*;
+pub(crate) mod chunks;
+pub(crate) mod target;
+
 use serde::{Deserialize, Serialize};
 use vector_embed_protocol::is_model_hash;
 
-use crate::error::Error;
-use crate::pg::table::{Table, TriggerEntry, trigger_comment, trigger_function};
-use crate::pg::text::Text;
+use crate::error::{Error, TableFault};
+use crate::pg::table::{Kind, Table, TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::trigger::TriggerCall;
 
 /// How a comment of `attach` begins; the rest is JSON.
@@ -15,7 +16,7 @@ const MARK: &str = "vector_embed {";
 /// When vectors are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Timing {
+pub(crate) enum Timing {
     /// With the row.
     Row,
     /// With the statement.
@@ -24,7 +25,7 @@ pub(super) enum Timing {
 
 impl Timing {
     /// The trigger function.
-    pub(super) fn function(self) -> &'static str {
+    pub(crate) fn function(self) -> &'static str {
         match self {
             Self::Row => "embed_row",
             Self::Statement => "embed_statement",
@@ -34,18 +35,18 @@ impl Timing {
 
 /// What `attach` records in the comments of its triggers. Dumps carry it.
 #[derive(Debug, Serialize)]
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// For people; the trigger's function says it.
-    pub(super) timing: Timing,
+    pub(crate) timing: Timing,
     /// The hash of the model that the vectors are made with.
-    pub(super) hash: &'a str,
+    pub(crate) hash: &'a str,
     /// Those of a trigger that writes to another table, for [`is_recorded`].
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub(super) arguments: &'a [&'a String],
+    pub(crate) arguments: &'a [&'a String],
 }
 
 impl Record<'_> {
-    pub(super) fn to_comment(&self) -> String {
+    pub(crate) fn to_comment(&self) -> String {
         let json = serde_json::to_string(self).expect("a record is plain JSON");
         format!("vector_embed {json}")
     }
@@ -53,7 +54,7 @@ impl Record<'_> {
 
 /// What a trigger's comment says of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Recorded {
+pub(crate) enum Recorded {
     /// Nothing: the trigger was made by hand, or cloned to a partition.
     Nothing,
     /// That it has this hash.
@@ -63,7 +64,7 @@ pub(super) enum Recorded {
 }
 
 impl Recorded {
-    pub(super) fn from_comment(comment: Option<&str>) -> Self {
+    pub(crate) fn from_comment(comment: Option<&str>) -> Self {
         #[derive(Deserialize)]
         struct Read {
             hash: String,
@@ -78,33 +79,33 @@ impl Recorded {
 
 /// A trigger that fills a vector column.
 #[derive(Debug, Clone)]
-pub(super) struct Filler {
-    pub(super) trigger: TriggerEntry,
-    pub(super) timing: Timing,
-    pub(super) recorded: Recorded,
+pub(crate) struct Filler {
+    pub(crate) trigger: TriggerEntry,
+    pub(crate) timing: Timing,
+    pub(crate) recorded: Recorded,
 }
 
 impl Filler {
-    pub(super) fn embedding(&self) -> &str {
+    pub(crate) fn embedding(&self) -> &str {
         self.trigger.arguments.first().map_or("", String::as_str)
     }
 
-    pub(super) fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         self.trigger.arguments.get(1).map_or("", String::as_str)
     }
 
-    pub(super) fn columns(&self) -> &[String] {
+    pub(crate) fn columns(&self) -> &[String] {
         self.trigger.arguments.get(2..).unwrap_or_default()
     }
 
     /// Whether `attach` made it.
-    pub(super) fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         self.recorded != Recorded::Nothing
     }
 }
 
 /// The triggers of a table that fill vector columns.
-pub(super) fn fillers(table: &Table) -> Vec<Filler> {
+pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
     let functions =
         [Timing::Row, Timing::Statement].map(|timing| (timing, trigger_function(timing.function())));
     let mut fillers = Vec::new();
@@ -118,7 +119,7 @@ pub(super) fn fillers(table: &Table) -> Vec<Filler> {
 }
 
 /// The hash that is recorded for the model of the trigger that runs; `None` if it was not made by `attach`.
-pub(super) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Error> {
+pub(crate) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Error> {
     match Recorded::from_comment(call.comment().as_deref()) {
         Recorded::Nothing => Ok(None),
         Recorded::Hash(hash) => Ok(Some(hash)),
@@ -128,7 +129,7 @@ pub(super) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Er
 
 /// Whether a comment records these arguments. Only a table's owner can comment on its triggers; others may make them, and
 /// replace those that there are, which keep their comments, where TRIGGER is granted to them.
-pub(super) fn is_recorded(comment: Option<&str>, arguments: &[String]) -> bool {
+pub(crate) fn is_recorded(comment: Option<&str>, arguments: &[String]) -> bool {
     #[derive(Deserialize)]
     struct Read {
         arguments: Vec<String>,
@@ -138,12 +139,13 @@ pub(super) fn is_recorded(comment: Option<&str>, arguments: &[String]) -> bool {
         .is_some_and(|read| read.arguments == arguments)
 }
 
-/// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.
-#[pg_extern(sql = false)]
-fn recorded_model_hash(comment: Text<'_>) -> Option<String> {
-    match Recorded::from_comment(Some(comment.as_str())) {
-        Recorded::Nothing => None,
-        Recorded::Hash(hash) => Some(hash),
-        Recorded::Unreadable => Some(String::new()),
+/// Fails unless rows can be written back to a table of this kind.
+pub(crate) fn check_kind(table: &Table) -> Result<(), Error> {
+    match table.kind() {
+        Kind::Ordinary if table.has_parent() => Err(table.unfit(TableFault::HasParent)),
+        Kind::Ordinary => Ok(()),
+        Kind::Partitioned => Err(table.unfit(TableFault::NoStatements { kind: "partitioned" })),
+        Kind::Foreign => Err(table.unfit(TableFault::NoStatements { kind: "a foreign table" })),
+        Kind::Other => Err(table.unfit(TableFault::Kind)),
     }
 }
