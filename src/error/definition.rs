@@ -29,6 +29,8 @@ pub(crate) enum ColumnFault {
     OtherModel { attached: String },
     /// It is to have a document's key, and its type has no equality.
     NoEquality,
+    /// It is not attached, or not any more.
+    NotAttached,
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
     /// A relation that this one is compared with has it.
@@ -88,6 +90,8 @@ pub(crate) enum TableFault {
     Partition,
     /// Row security hides some of its rows.
     RowSecurity,
+    /// No column of it is attached.
+    NothingAttached,
 }
 
 /// Why a trigger cannot do its work.
@@ -204,6 +208,11 @@ impl ColumnFault {
                 "Its vectors were made by {attached}; those of different models cannot be compared."
             ))
             .hint("Detach it, embed all rows anew, then attach it."),
+            Self::NotAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not attached"),
+            )
+            .hint("Attach it with vector_embed.attach."),
             Self::OtherColumns { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to other columns"),
@@ -236,6 +245,11 @@ impl TableFault {
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is not a table"),
             ),
+            Self::NothingAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no column of relation \"{table}\" is attached"),
+            )
+            .hint("Attach one with vector_embed.attach or vector_embed.attach_chunks."),
             Self::NoStatements { kind } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),

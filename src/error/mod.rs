@@ -93,6 +93,8 @@ pub(crate) enum Error {
     ForeignNull { column: String, table: String, row: String },
     #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
     ForeignHidden { column: String, table: String, wanted: String },
+    #[error("{0} must not be negative")]
+    Negative(&'static str),
     #[error("{0} cannot be called in a transaction block or by a function")]
     Atomic(&'static str),
     #[error("{0}")]
@@ -109,6 +111,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: PgSqlErrorCode, message: String) -> Self {
         Self { code, message }
+    }
+
+    /// Its SQLSTATE.
+    pub(crate) fn sqlstate(&self) -> String {
+        crate::pg::text::sqlstate(self.code)
     }
 
     /// Whether the same may succeed when it is tried again at once: others were in the way.
@@ -166,6 +173,7 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
             | Self::Format(_)

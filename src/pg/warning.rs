@@ -71,3 +71,11 @@ pub(crate) fn losses(table: &str, losses: Losses) {
     }
     report.report(pgrx::PgLogLevel::WARNING);
 }
+
+/// Warns of rows that have no vectors because of themselves; tells why of the first.
+pub(crate) fn left(message: String, key: &str, code: &str, reason: &str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed")
+        .set_detail(for_server(format!("The first has key {key}, error {code}: {reason}.")))
+        .set_hint("Change these rows, and call it again.")
+        .report(pgrx::PgLogLevel::WARNING);
+}
