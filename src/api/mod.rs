@@ -4,5 +4,6 @@ mod backfill;
 mod chunk;
 mod embed;
 mod moving;
+mod reembed;
 mod status;
 mod trigger;

@@ -43,6 +43,11 @@ pub(crate) struct Record<'a> {
     /// Those of a trigger that writes to another table, for [`is_recorded`].
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub(crate) arguments: &'a [&'a String],
+    /// See [`Noted`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provenance: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<&'a str>,
 }
 
 impl Record<'_> {
@@ -84,6 +89,8 @@ pub(crate) struct Noted {
     pub(crate) next: Option<String>,
     /// The column that keeps the hash with each row.
     pub(crate) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(crate) replaces: Option<String>,
 }
 
 impl Noted {

@@ -31,11 +31,22 @@ struct Wish {
 
 /// How fast to go.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
     /// Rows that are committed together.
     batch: usize,
     /// Between two batches.
     pause: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(batch: Option<i32>, pause: Option<Interval>) -> Result<Self, Error> {
+        let batch = batch.ok_or(Error::Null("batch"))?;
+        let at_least_one = usize::try_from(batch).ok().filter(|batch| *batch > 0);
+        Ok(Self {
+            batch: at_least_one.ok_or(Error::TooLow { name: "batch", value: batch, least: 1 })?,
+            pause: duration(&pause.ok_or(Error::Null("pause"))?)?,
+        })
+    }
 }
 
 #[pg_extern(sql = false)]
@@ -48,15 +59,10 @@ fn backfill(
     call: ProcedureCall,
 ) {
     let given = || {
-        let batch = batch.ok_or(Error::Null("batch"))?;
-        let at_least_one = usize::try_from(batch).ok().filter(|batch| *batch > 0);
         Ok(Wish {
             relation: relation.ok_or(Error::Null("relation"))?,
             embedding: embedding.as_ref().map(|embedding| embedding.as_str().to_owned()),
-            pace: Pace {
-                batch: at_least_one.ok_or(Error::TooLow { name: "batch", value: batch, least: 1 })?,
-                pause: duration(&pause.ok_or(Error::Null("pause"))?)?,
-            },
+            pace: Pace::new(batch, pause)?,
             stale: stale.ok_or(Error::Null("stale"))?,
         })
     };
@@ -78,7 +84,7 @@ impl Wish {
             if self.stale {
                 renew(&committing, job, self.pace)?;
             } else {
-                Runner::new(&committing, job, Need::Vector, self.pace)?.run()?;
+                of_job(&committing, job, Need::Vector, self.pace)?;
             }
         }
         Ok(())
@@ -105,6 +111,16 @@ impl Wish {
     }
 }
 
+/// One attachment's.
+pub(super) fn of_job(committing: &Committing, job: Job, need: Need, pace: Pace) -> Result<(), Error> {
+    Runner::new(committing, job, need, pace)?.run().map(|_| ())
+}
+
+/// Forgets how far those of a column have come, which is not attached any more.
+pub(super) fn forget(relation: pg_sys::Oid, embedding: &str) -> Result<(), Error> {
+    state::forget(relation, embedding)
+}
+
 /// Makes all vectors anew by the model that is installed now, and records its hash when there are no others.
 fn renew(committing: &Committing, mut job: Job, pace: Pace) -> Result<(), Error> {
     let hash = client::model(&job.model)?.hash;
@@ -114,7 +130,7 @@ fn renew(committing: &Committing, mut job: Job, pace: Pace) -> Result<(), Error>
         notice(format!(
             "vectors in column \"{column}\" of relation \"{name}\" are those of the model, none is stale"
         ));
-        return Runner::new(committing, job, Need::Vector, pace)?.run().map(|_| ());
+        return of_job(committing, job, Need::Vector, pace);
     }
     let is_recorded = job.hash.is_some();
     job.hash = Some(hash.clone());

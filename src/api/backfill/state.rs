@@ -45,12 +45,35 @@ pub(super) struct Progress<'a> {
     pub(super) failed: u64,
 }
 
+/// Forgets all that there is of a column.
+pub(super) fn forget(relation: pg_sys::Oid, embedding: &str) -> Result<(), Error> {
+    let (_, owner) = table()?;
+    let mut row = Rows::new([("relation", CellKind::Text), ("embedding", CellKind::Text)]);
+    row.put(&[Cell::Text(&relation.to_u32().to_string()), Cell::Text(embedding)]);
+    row.execute(
+        owner,
+        "DELETE FROM vector_embed.backfill_state AS s USING vector_embed_rows AS v \
+         WHERE s.relation OPERATOR(pg_catalog.=) v.relation::pg_catalog.oid \
+         AND s.embedding OPERATOR(pg_catalog.=) v.embedding",
+        Command::Delete,
+    );
+    Ok(())
+}
+
+fn missing() -> Error {
+    Error::Internal("the table of backfills is not there")
+}
+
+/// The state's table and its owner.
+fn table() -> Result<(pg_sys::Oid, pg_sys::Oid), Error> {
+    let table = Table::find(SCHEMA, TABLE).ok_or_else(missing)?;
+    Ok((table, Table::open_briefly(table)?.owner()))
+}
+
 impl Run {
     /// Begins, or goes on from the key that is returned, where another has been interrupted.
     pub(super) fn begin(work: &Work, total: i64) -> Result<(Self, Option<Key>), Error> {
-        let missing = || Error::Internal("the table of backfills is not there");
-        let table = Table::find(SCHEMA, TABLE).ok_or_else(missing)?;
-        let owner = Table::open_briefly(table)?.owner();
+        let (table, owner) = table()?;
         let run = |id| Self { id, table, owner };
         let nothing = Rows::new([("nothing", CellKind::Int)]);
         nothing.execute(
@@ -92,6 +115,16 @@ impl Run {
             )?
             .filter_map(|row| row.ok()?.first()?.as_ref()?.parse().ok())
             .collect();
+        // Those of other columns' texts or of another model are nobody's any more.
+        let others = wanted.query(
+            owner,
+            "SELECT s.id FROM vector_embed.backfill_state AS s JOIN vector_embed_rows AS v \
+             ON s.relation OPERATOR(pg_catalog.=) v.relation::pg_catalog.oid \
+             AND s.embedding OPERATOR(pg_catalog.=) v.embedding AND s.stale OPERATOR(pg_catalog.=) v.stale \
+             AND NOT (s.model OPERATOR(pg_catalog.=) v.model AND s.details OPERATOR(pg_catalog.=) v.details)",
+        )?;
+        let others: Vec<u32> = others.filter_map(|row| row.ok()?.first()?.as_ref()?.parse().ok()).collect();
+        others.into_iter().map(run).filter(Self::lock).for_each(|other| other.end());
         if let Some(id) = interrupted.into_iter().find(|id| run(*id).lock()) {
             let run = run(id);
             let after = run.after()?;

@@ -40,6 +40,8 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
+            provenance: None,
+            replaces: None,
         })
     };
     given().and_then(|wish| wish.carry_out()).or_raise();
@@ -155,12 +157,16 @@ fn parse_timing(timing: &str) -> Result<Timing, Error> {
 }
 
 /// What somebody wants attached.
-struct Wish {
-    relation: pg_sys::Oid,
-    embedding: String,
-    columns: Vec<String>,
-    model: String,
-    timing: Timing,
+#[derive(Debug)]
+pub(in crate::api) struct Wish {
+    pub(in crate::api) relation: pg_sys::Oid,
+    pub(in crate::api) embedding: String,
+    pub(in crate::api) columns: Vec<String>,
+    pub(in crate::api) model: String,
+    pub(in crate::api) timing: Timing,
+    pub(in crate::api) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(in crate::api) replaces: Option<String>,
 }
 
 impl Wish {
@@ -185,7 +191,7 @@ impl Wish {
         self.compatible(&table, &hash)?
             .iter()
             .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        self.create(&table, &Record { timing: self.timing, hash: &hash, arguments: &[] })
+        self.create(&table, &hash)
     }
 
     /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.
@@ -225,7 +231,8 @@ impl Wish {
         Ok(existing)
     }
 
-    fn check(&self, table: &Table) -> Result<Target, Error> {
+    /// Fails unless table and columns can have what is wanted.
+    pub(in crate::api) fn check(&self, table: &Table) -> Result<Target, Error> {
         let moment = match self.timing {
             Timing::Row => Moment::Before,
             Timing::Statement => Moment::After,
@@ -266,7 +273,10 @@ impl Wish {
         }
     }
 
-    fn create(&self, table: &Table, record: &Record<'_>) -> Result<(), Error> {
+    /// Makes the triggers. That they fit, and the model, has been checked.
+    pub(in crate::api) fn create(&self, table: &Table, hash: &str) -> Result<(), Error> {
+        let (provenance, replaces) = (self.provenance.as_deref(), self.replaces.as_deref());
+        let record = Record { timing: self.timing, hash, arguments: &[], provenance, replaces };
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
             Timing::Statement => &[
@@ -309,7 +319,7 @@ fn warn_of_later(table: &Table, name: &str) {
     }
 }
 
-pub(super) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
+pub(in crate::api) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     spi::execute(&format!("DROP TRIGGER {name} ON {}", table.quoted_name()))
 }
