@@ -119,7 +119,7 @@ impl Statements<'_> {
     fn update(&self) -> Result<String, Error> {
         let provenance = match (&self.job.provenance, &self.job.hash) {
             (Some(column), Some(hash)) => {
-                self.table.column(column)?;
+                self.table.hash_column(&self.table.column(column)?)?;
                 format!(
                     ", {} = CASE WHEN v.computed IS NULL THEN NULL ELSE {} END",
                     quote_identifier(column),

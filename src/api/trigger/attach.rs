@@ -28,6 +28,7 @@ fn attach(
     columns: Option<TextArray<'_>>,
     model: Option<Text<'_>>,
     timing: Option<Text<'_>>,
+    provenance: Option<Text<'_>>,
 ) {
     let given = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
@@ -40,7 +41,7 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
-            provenance: None,
+            provenance: provenance.as_ref().map(|column| column.as_str().to_owned()),
             replaces: None,
         })
     };
@@ -244,6 +245,12 @@ impl Wish {
             return Err(Error::NoColumns);
         }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
+        if let Some(provenance) = &self.provenance {
+            if *provenance == self.embedding || self.columns.contains(provenance) {
+                return Err(table.fault(provenance, ColumnFault::Repeated));
+            }
+            table.hash_column(&table.column(provenance)?)?;
+        }
         if self.timing == Timing::Statement {
             check_kind(table)?;
             table.primary_key()?;
@@ -259,7 +266,11 @@ impl Wish {
         let mut kinds: Vec<u32> = fillers.iter().map(|filler| filler.trigger.kind).collect();
         kinds.sort_unstable();
         kinds == self.kinds()
-            && fillers.iter().all(|filler| filler.timing == self.timing && filler.trigger.fires())
+            && fillers.iter().all(|filler| {
+                filler.timing == self.timing
+                    && filler.trigger.fires()
+                    && filler.noted.provenance == self.provenance
+            })
     }
 
     /// When the triggers fire, as `tgtype` has it.
