@@ -5,7 +5,9 @@
 //! that are still as they were read ([`Job::write`]). Whoever calls begins and ends the transactions, and says as whom
 //! they run. A row at fault fails alone.
 
+pub(crate) mod chunks;
 mod embed;
+mod keyed;
 mod read;
 mod write;
 
@@ -16,11 +18,10 @@ use pgrx::pg_sys;
 use crate::attachment::target::Target;
 use crate::attachment::{Filler, Recorded, fillers};
 use crate::error::{ColumnFault, Error, Failure};
-use crate::pg::statement::{Cell, CellKind, Rows};
-use crate::pg::table::{KeyColumn, Moment, Table};
-use crate::pg::text::from_server;
+use crate::pg::table::{Moment, Table};
 use crate::pg::types::Type;
 
+use keyed::Keyed;
 pub(crate) use read::{Need, Which};
 
 /// What is attached, by names: it outlives transactions.
@@ -129,89 +130,45 @@ impl Job {
     }
 }
 
-/// SQL about the rows `t` of a table.
+/// SQL about the rows `t` of a table and their vectors.
 struct Statements<'t> {
-    table: &'t Table,
+    keyed: Keyed<'t>,
     job: &'t Job,
     target: Target,
-    key: Vec<KeyColumn>,
 }
 
 impl<'t> Statements<'t> {
     fn new(table: &'t Table, job: &'t Job) -> Result<Self, Error> {
-        let (target, key) = (job.target(table)?, table.primary_key()?);
-        Ok(Self { table, job, target, key })
+        Ok(Self { target: job.target(table)?, keyed: Keyed::new(table)?, job })
     }
 
-    /// The columns of rows that name others by their keys: `place`, `k0`, …, and `more`.
-    fn rows(&self, more: &[(&str, CellKind)]) -> Rows {
-        let keys: Vec<String> = (0..self.key.len()).map(|place| format!("k{place}")).collect();
-        let columns = [("place", CellKind::Int)]
-            .into_iter()
-            .chain(keys.iter().map(|name| (name.as_str(), CellKind::Text)))
-            .chain(more.iter().copied());
-        Rows::new(columns)
-    }
-
-    /// The values of a key of `v`, of the key's types.
-    fn key_values(&self) -> Vec<String> {
-        let value = |(place, column): (usize, &KeyColumn)| {
-            format!("v.k{place}::{}", self.table.type_of(column.number))
-        };
-        self.key.iter().enumerate().map(value).collect()
-    }
-
-    /// That `t` is the row that `v` names.
-    fn is_named(&self) -> String {
-        let clauses = self.key.iter().zip(self.key_values()).map(|(column, value)| {
-            let of_table = format!("t.{}", self.table.quoted_column(column.number));
-            self.table.key_equality(*column, &of_table, &value)
-        });
-        clauses.collect::<Vec<_>>().join(" AND ")
-    }
-
-    /// The columns of the key of `t`.
-    fn key_columns(&self) -> String {
-        let columns = self.key.iter().map(|column| format!("t.{}", self.table.quoted_column(column.number)));
-        columns.collect::<Vec<_>>().join(", ")
+    fn table(&self) -> &'t Table {
+        self.keyed.table
     }
 
     fn sources(&self) -> Vec<String> {
-        let number = |number: i16| format!("t.{}", self.table.quoted_column(number));
+        let number = |number: i16| format!("t.{}", self.table().quoted_column(number));
         self.target.sources.iter().map(|source| number(source.number)).collect()
     }
 
     fn embedding(&self) -> String {
-        format!("t.{}", self.table.quoted_column(self.target.embedding.number))
+        format!("t.{}", self.table().quoted_column(self.target.embedding.number))
     }
 
-    /// What tells texts and vector of `t` from others: their hashes, so that nothing long has to be kept.
+    /// What tells texts and vector of `t` from others.
     fn fingerprint(&self) -> String {
-        let hash = |bytes: String| format!("pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex')");
-        // No conversion: the bytes as they are.
-        let text =
-            |column: &String| hash(format!("pg_catalog.convert_to({column}::pg_catalog.text, 'SQL_ASCII')"));
-        let vector = hash(Type(self.target.embedding.base_type).binary(&self.embedding()));
-        let parts: Vec<String> = self.sources().iter().map(text).chain([vector]).collect();
+        let vector = hash(&Type(self.target.embedding.base_type).binary(&self.embedding()));
+        let parts: Vec<String> =
+            self.sources().iter().map(|source| text_hash(source)).chain([vector]).collect();
         format!("pg_catalog.concat({})", parts.join(", ',', "))
-    }
-
-    fn from(&self) -> String {
-        format!("{}{} AS t", self.table.only(), self.table.quoted_name())
     }
 }
 
-impl Key {
-    /// The key as PostgreSQL's own errors tell it, `(id)=(5)`.
-    pub(crate) fn tell(&self, table: &Table) -> Result<String, Error> {
-        let names: Vec<String> =
-            table.primary_key()?.iter().map(|column| table.column_name(column.number)).collect();
-        let values: Vec<String> = self.0.iter().map(|value| from_server(value)).collect();
-        Ok(format!("({})=({})", names.join(", "), values.join(", ")))
-    }
+/// The hash of a text: nothing long has to be kept to know it again. No conversion, but the bytes as they are.
+fn text_hash(value: &str) -> String {
+    hash(&format!("pg_catalog.convert_to({value}::pg_catalog.text, 'SQL_ASCII')"))
+}
 
-    /// Cells of a row that names this one, behind its place.
-    fn cells(&self, place: usize) -> impl Iterator<Item = Cell<'_>> {
-        [Cell::Int(place as i32)].into_iter().chain(self.0.iter().map(|value| Cell::Raw(value)))
-    }
+fn hash(bytes: &str) -> String {
+    format!("pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex')")
 }

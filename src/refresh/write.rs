@@ -50,9 +50,12 @@ impl Statements<'_> {
     }
 
     fn write_together(&self, rows: &[Pending], locking: Locking) -> Result<Vec<Outcome>, Error> {
-        let mut outcomes = self.lock(rows, locking)?;
+        let outcomes = {
+            let known = rows.iter().map(|row| (&row.key, row.fingerprint.as_c_str()));
+            self.keyed.lock(known, &self.fingerprint(), locking)?
+        };
         let vector = CellKind::Vector(self.target.embedding.vector_type());
-        let mut written = self.rows(&[("computed", vector)]);
+        let mut written = self.keyed.rows(&[("computed", vector)]);
         let mut scratch = Scratch::new();
         for (place, (row, _)) in
             rows.iter().zip(&outcomes).enumerate().filter(|(_, (_, outcome))| **outcome == Outcome::Written)
@@ -70,48 +73,13 @@ impl Statements<'_> {
         if written.count() == 0 {
             return Ok(outcomes);
         }
-        match written.execute(self.table.owner(), &self.update()?, Command::Update) {
+        match written.execute(self.table().owner(), &self.update()?, Command::Update) {
             Some(count) if count == written.count() => {}
             Some(count) => {
                 let rows = written.count().saturating_sub(count);
-                return Err(self.table.unfit(TableFault::Suppressed { rows }));
+                return Err(self.table().unfit(TableFault::Suppressed { rows }));
             }
-            None => return Err(self.table.unfit(TableFault::Rules)),
-        }
-        outcomes.truncate(rows.len());
-        Ok(outcomes)
-    }
-
-    /// Locks the rows in the order in which they were read. [`Outcome::Written`] is what may be written.
-    fn lock(&self, rows: &[Pending], locking: Locking) -> Result<Vec<Outcome>, Error> {
-        let mut named = self.rows(&[("fingerprint", CellKind::Text)]);
-        for (place, row) in rows.iter().enumerate() {
-            let cells: Vec<Cell<'_>> = row.key.cells(place).chain([Cell::Raw(&row.fingerprint)]).collect();
-            named.put(&cells);
-        }
-        let skip = match locking {
-            Locking::Skip => " SKIP LOCKED",
-            Locking::Wait => "",
-        };
-        let join = format!("FROM vector_embed_rows AS v JOIN {} ON {}", self.from(), self.is_named());
-        let lock = format!(
-            "SELECT v.place, {} OPERATOR(pg_catalog.=) v.fingerprint {join} \
-             ORDER BY v.place FOR NO KEY UPDATE OF t{skip}",
-            self.fingerprint(),
-        );
-        let mut outcomes = vec![Outcome::Gone; rows.len()];
-        let owner = self.table.owner();
-        for row in named.query(owner, &lock)? {
-            let (place, same) = pair(&row?)?;
-            outcomes[place] = if same { Outcome::Written } else { Outcome::Changed };
-        }
-        if locking == Locking::Skip && outcomes.contains(&Outcome::Gone) {
-            for row in named.query(owner, &format!("SELECT v.place, true {join}"))? {
-                let (place, _) = pair(&row?)?;
-                if outcomes[place] == Outcome::Gone {
-                    outcomes[place] = Outcome::Locked;
-                }
-            }
+            None => return Err(self.table().unfit(TableFault::Rules)),
         }
         Ok(outcomes)
     }
@@ -119,7 +87,7 @@ impl Statements<'_> {
     fn update(&self) -> Result<String, Error> {
         let provenance = match (&self.job.provenance, &self.job.hash) {
             (Some(column), Some(hash)) => {
-                self.table.hash_column(&self.table.column(column)?)?;
+                self.table().hash_column(&self.table().column(column)?)?;
                 format!(
                     ", {} = CASE WHEN v.computed IS NULL THEN NULL ELSE {} END",
                     quote_identifier(column),
@@ -130,19 +98,9 @@ impl Statements<'_> {
         };
         Ok(format!(
             "UPDATE {} SET {} = v.computed{provenance} FROM vector_embed_rows AS v WHERE {}",
-            self.from(),
-            self.table.quoted_column(self.target.embedding.number),
-            self.is_named(),
+            self.keyed.from(),
+            self.table().quoted_column(self.target.embedding.number),
+            self.keyed.is_named(),
         ))
-    }
-}
-
-fn pair(row: &[Option<String>]) -> Result<(usize, bool), Error> {
-    match row {
-        [Some(place), same] => {
-            let place = place.parse().map_err(|_| Error::Internal("a place is no number"))?;
-            Ok((place, same.as_deref() == Some("t")))
-        }
-        _ => Err(Error::Internal("a row is not as it was asked for")),
     }
 }
