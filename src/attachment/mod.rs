@@ -24,6 +24,11 @@ pub(crate) enum Timing {
 }
 
 impl Timing {
+    /// Every one.
+    pub(crate) fn all() -> [Self; 2] {
+        [Self::Row, Self::Statement]
+    }
+
     /// The trigger function.
     pub(crate) fn function(self) -> &'static str {
         match self {
@@ -147,8 +152,7 @@ impl Filler {
 
 /// The triggers of a table that fill vector columns.
 pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
-    let functions =
-        [Timing::Row, Timing::Statement].map(|timing| (timing, trigger_function(timing.function())));
+    let functions = Timing::all().map(|timing| (timing, trigger_function(timing.function())));
     let mut fillers = Vec::new();
     for trigger in table.triggers() {
         if let Some((timing, _)) = functions.iter().find(|(_, function)| *function == trigger.function) {

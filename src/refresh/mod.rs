@@ -21,6 +21,7 @@ use crate::error::{ColumnFault, Error, Failure};
 use crate::pg::table::{Moment, Table};
 use crate::pg::types::Type;
 
+use chunks::ChunkJob;
 use keyed::Keyed;
 pub(crate) use read::{Need, Which};
 
@@ -35,6 +36,10 @@ pub(crate) struct Job {
     pub(crate) hash: Option<String>,
     /// The column that keeps the hash with each row.
     pub(crate) provenance: Option<String>,
+    /// Whose chunks the rows are, if they are: triggers of that table keep them.
+    pub(crate) documents: Option<pg_sys::Oid>,
+    /// Whether there are vectors of another model yet.
+    pub(crate) is_being_renewed: bool,
 }
 
 /// The values of a row's primary key, as PostgreSQL writes them while [`crate::pg::exact::Exact`] is in force, in the
@@ -98,7 +103,7 @@ impl Job {
     pub(crate) fn of(table: &Table, filler: &Filler) -> Result<Self, Error> {
         let hash = match &filler.recorded {
             Recorded::Nothing => None,
-            Recorded::Hash(hash) => Some(hash.clone()),
+            Recorded::Hash(hash) => Some(filler.noted.next.as_ref().unwrap_or(hash).clone()),
             Recorded::Unreadable => return Err(Error::TriggerComment(filler.trigger.name.clone())),
         };
         Ok(Self {
@@ -108,11 +113,22 @@ impl Job {
             model: filler.model().to_owned(),
             hash,
             provenance: filler.noted.provenance.clone(),
+            documents: None,
+            is_being_renewed: filler.noted.next.is_some(),
         })
     }
 
     /// Fails unless a trigger of the table still does what this is.
     pub(crate) fn check_attached(&self, table: &Table) -> Result<(), Error> {
+        if let Some(documents) = self.documents {
+            let (schema, name) = (table.schema(), table.name());
+            let jobs = ChunkJob::all(&Table::open_briefly(documents)?)?;
+            let is_this = |job: &ChunkJob| (&job.schema, &job.table) == (&schema, &name);
+            return match jobs.iter().any(is_this) {
+                true => Ok(()),
+                false => Err(table.fault(&self.embedding, ColumnFault::NotAttached)),
+            };
+        }
         let is_this = |filler: &Filler| {
             (filler.embedding(), filler.model(), filler.columns())
                 == (self.embedding.as_str(), self.model.as_str(), self.columns.as_slice())

@@ -23,7 +23,7 @@ impl Job {
                 _ => ready.push(row),
             }
         }
-        let written = statements.write(&ready, locking);
+        let written = in_pieces(&ready, &mut |rows| statements.write_together(rows, locking));
         outcomes.extend(ready.into_iter().map(|row| row.key).zip(written));
         outcomes.extend(gone.into_iter().map(|key| (key, Outcome::Gone)));
         Ok(outcomes)
@@ -31,24 +31,6 @@ impl Job {
 }
 
 impl Statements<'_> {
-    /// What becomes of these rows: all at once, or else in halves, down to the row that is at fault.
-    fn write(&self, rows: &[Pending], locking: Locking) -> Vec<Outcome> {
-        if rows.is_empty() {
-            return Vec::new();
-        }
-        match attempt(|| self.write_together(rows, locking)) {
-            Ok(outcomes) => outcomes,
-            Err(failure) if rows.len() == 1 && failure.is_conflict() => vec![Outcome::Locked],
-            Err(failure) if rows.len() == 1 => vec![Outcome::Failed(failure)],
-            Err(_) => {
-                let (one, two) = rows.split_at(rows.len() / 2);
-                let mut outcomes = self.write(one, locking);
-                outcomes.extend(self.write(two, locking));
-                outcomes
-            }
-        }
-    }
-
     fn write_together(&self, rows: &[Pending], locking: Locking) -> Result<Vec<Outcome>, Error> {
         let outcomes = {
             let known = rows.iter().map(|row| (&row.key, row.fingerprint.as_c_str()));
@@ -102,5 +84,26 @@ impl Statements<'_> {
             self.table().quoted_column(self.target.embedding.number),
             self.keyed.is_named(),
         ))
+    }
+}
+
+/// What becomes of rows: all at once, or else in halves, down to the row that is at fault.
+pub(super) fn in_pieces<R>(
+    rows: &[R],
+    work: &mut dyn FnMut(&[R]) -> Result<Vec<Outcome>, Error>,
+) -> Vec<Outcome> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    match attempt(|| work(rows)) {
+        Ok(outcomes) => outcomes,
+        Err(failure) if rows.len() == 1 && failure.is_conflict() => vec![Outcome::Locked],
+        Err(failure) if rows.len() == 1 => vec![Outcome::Failed(failure)],
+        Err(_) => {
+            let (one, two) = rows.split_at(rows.len() / 2);
+            let mut outcomes = in_pieces(one, work);
+            outcomes.extend(in_pieces(two, work));
+            outcomes
+        }
     }
 }

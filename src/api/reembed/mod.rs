@@ -48,7 +48,7 @@ fn reembed_start(
         let committing = Committing::begin("reembed_start", &call)?;
         let job = start(relation, &embedding, &new_model)?;
         committing.commit();
-        backfill::of_job(&committing, job, Need::Vector, pace)
+        backfill::of_job(&committing, job, Need::Vector, pace).map(|_| ())
     };
     start().or_raise();
 }
@@ -166,7 +166,7 @@ impl Old {
 
 /// Tables of the same owner that have chunks somewhere.
 fn documents_of(chunks: &Table) -> Result<Vec<pg_sys::Oid>, Error> {
-    let function = crate::pg::table::trigger_function(crate::api::trigger::chunks::sync::FUNCTION);
+    let function = crate::pg::table::trigger_function(crate::refresh::chunks::FUNCTION);
     let sql = format!(
         "SELECT DISTINCT t.tgrelid::pg_catalog.oid::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
          JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid WHERE t.tgfoid = {} AND c.relowner = {}",
