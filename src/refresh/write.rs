@@ -88,10 +88,10 @@ impl Statements<'_> {
 }
 
 /// What becomes of rows: all at once, or else in halves, down to the row that is at fault.
-pub(super) fn in_pieces<R>(
-    rows: &[R],
-    work: &mut dyn FnMut(&[R]) -> Result<Vec<Outcome>, Error>,
-) -> Vec<Outcome> {
+pub(super) fn in_pieces<R, W>(rows: &[R], work: &mut W) -> Vec<Outcome>
+where
+    W: FnMut(&[R]) -> Result<Vec<Outcome>, Error>,
+{
     if rows.is_empty() {
         return Vec::new();
     }
