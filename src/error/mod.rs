@@ -8,7 +8,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
-pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+pub(crate) use definition::{ColumnFault, TableFault, TriggerFault, rows_of};
 
 pub(crate) use source::OptionFault;
 
@@ -267,7 +267,7 @@ impl Error {
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
             Self::At { error, .. } => error.hint(),
             Self::Engine(failure) if failure.code == FailureCode::Drifted => Some(
-                "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
+                "Install that model again, or make all vectors anew: CALL vector_embed.backfill with stale => true.".to_owned(),
             ),
             Self::Engine(failure) => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use super::{Key, Locking, Outcome};
-use crate::error::Error;
+use crate::error::{Error, TableFault};
 use crate::pg::statement::{Answer, Cell, CellKind, Rows};
 use crate::pg::table::{KeyColumn, Table};
 use crate::pg::text::from_server;
@@ -23,7 +23,11 @@ pub(super) enum Place<'a> {
 
 impl<'t> Keyed<'t> {
     pub(super) fn new(table: &'t Table) -> Result<Self, Error> {
-        Ok(Self { table, key: table.primary_key()? })
+        let key = table.primary_key().map_err(|error| match error {
+            Error::Table { fault: TableFault::NoPrimaryKey, .. } => table.unfit(TableFault::NoOrder),
+            other => other,
+        })?;
+        Ok(Self { table, key })
     }
 
     /// The columns of rows that name others by their keys: `place`, `k0`, …, and `more`.

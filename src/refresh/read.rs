@@ -12,6 +12,8 @@ use crate::pg::table::{Table, quote_identifier, quote_literal};
 
 /// Bytes of texts that are taken at once, a single longer one apart.
 pub(super) const MOST_BYTES: usize = 8 << 20;
+/// What a row takes beside its text, roughly.
+pub(super) const ROW_BYTES: usize = 256;
 
 /// Which rows are read.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,7 @@ impl Statements<'_> {
             }
             let (place, pending) = scratch.within(|| self.pending(row, &in_answer))?;
             scratch.reset();
+            bytes += ROW_BYTES;
             if let State::Text(text) = &pending.state {
                 bytes += text.len();
             }

@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use vector_embed_protocol::Purpose;
 
 use super::keyed::Keyed;
-use super::read::MOST_BYTES;
-use super::write::in_pieces;
+use super::read::{MOST_BYTES, ROW_BYTES};
+use super::write::{fire_at_once, in_pieces};
 use super::{Job, Key, Locking, Outcome, Which, text_hash};
 use crate::attachment::chunks::link::Link;
 use crate::attachment::chunks::options::Options;
@@ -163,7 +163,7 @@ impl ChunkJob {
             }
             let (place, document) = scratch.within(|| pending(row, keyed.key.len() as i16))?;
             scratch.reset();
-            bytes += document.text.len();
+            bytes += document.text.len() + ROW_BYTES;
             if !keys.is_empty() {
                 batch.gone.extend_from_slice(&keys[looked_for..place]);
                 looked_for = place + 1;
@@ -268,6 +268,7 @@ impl ChunkJob {
         let link = Link::new(&documents, &chunks, &self.column, &self.options)?;
         let keyed = Keyed::new(&documents)?;
         let _exact = Exact::new();
+        fire_at_once()?;
         let ChunkBatch { documents: rows, gone, .. } = batch;
         let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
         for row in rows {

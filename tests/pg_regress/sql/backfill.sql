@@ -73,10 +73,15 @@ END $$;
 CREATE TRIGGER pass BEFORE UPDATE ON letters FOR EACH ROW EXECUTE FUNCTION pass();
 CALL vector_embed.backfill('letters');
 DROP TRIGGER pass ON letters;
+-- A deferred one, too, stops no other row.
+CREATE CONSTRAINT TRIGGER pass AFTER UPDATE ON letters DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION pass();
+CALL vector_embed.backfill('letters');
+DROP TRIGGER pass ON letters;
 CALL vector_embed.backfill('letters');
 
 -- Another model by the same name: only with stale, and then the triggers know it.
-UPDATE letters SET embedding = (SELECT embedding FROM letters WHERE id = 2);
+UPDATE letters SET embedding = (SELECT embedding FROM letters WHERE id = 2) WHERE num_nonnulls(subject, body) > 0;
 DO $$
 BEGIN
     EXECUTE format('COMMENT ON TRIGGER zz_vector_embed_embedding ON letters IS %L',
@@ -92,9 +97,7 @@ INSERT INTO letters (id, body) VALUES (500, 'taken');
 CALL vector_embed.backfill('letters', stale => true);
 
 -- Where a row is left, the hash is not recorded, but rows that are written meanwhile have the new model's vectors.
-ALTER TABLE letters ADD CONSTRAINT not_these CHECK (seen IS NULL OR id <> 4) NOT VALID;
 ALTER TABLE letters DISABLE TRIGGER USER;
-ALTER TABLE letters DROP CONSTRAINT not_these;
 UPDATE letters SET seen = 1 WHERE id = 4;
 ALTER TABLE letters ADD CONSTRAINT not_these CHECK (seen IS NULL OR id <> 4) NOT VALID;
 ALTER TABLE letters ENABLE TRIGGER USER;
@@ -170,9 +173,9 @@ CALL vector_embed.backfill('events', batch => 9);
 SELECT * FROM wrong('events', 'what', 'id');
 
 -- An owner under row-level security that hides everything, also from him.
-CREATE ROLE owner;
-GRANT CREATE ON SCHEMA public TO owner;
-SET ROLE owner;
+CREATE ROLE keeper;
+GRANT CREATE ON SCHEMA public TO keeper;
+SET ROLE keeper;
 CREATE TABLE hidden (id integer PRIMARY KEY, body text, embedding vector(384));
 INSERT INTO hidden VALUES (1, 'one'), (2, 'two');
 ALTER TABLE hidden ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -227,7 +230,7 @@ BEGIN
         AND NOT tgisinternal
     LOOP
         EXECUTE format('COMMENT ON TRIGGER %I ON manuals IS %L', name,
-                       'vector_embed ' || jsonb_set(comment, '{hash}', to_jsonb(repeat('0', 64))));
+                       'vector_embed ' || (jsonb_set(comment, '{hash}', to_jsonb(repeat('0', 64)))::text));
     END LOOP;
 END $$;
 CALL vector_embed.backfill('manuals', stale => true);
@@ -235,9 +238,10 @@ SELECT drifted, problem FROM vector_embed.attachments WHERE relation = 'manuals'
 SELECT count(*) FROM passages WHERE 1 - (embedding <=> embed(content)) < 0.999;
 SELECT count(*) FROM before FULL JOIN passages USING (id) WHERE before.id IS NULL OR content IS NULL;
 
+SET client_min_messages = warning;
 DROP TABLE letters, two, keyless, events, hidden, passages, manuals CASCADE;
 DROP SCHEMA "Odd ""one" CASCADE;
 DROP FUNCTION wrong(regclass, text, text, text), pass();
-REVOKE CREATE ON SCHEMA public FROM owner;
+REVOKE CREATE ON SCHEMA public FROM keeper;
 DROP ROLE stranger;
-DROP ROLE owner;
+DROP ROLE keeper;
