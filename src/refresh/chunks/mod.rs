@@ -161,7 +161,7 @@ impl ChunkJob {
                 batch.is_cut = true;
                 break;
             }
-            let (place, document) = scratch.within(|| pending(row, keyed.key.len() as i16))?;
+            let (place, document) = scratch.within(|| pending(row, &keyed))?;
             scratch.reset();
             bytes += document.text.len() + ROW_BYTES;
             if !keys.is_empty() {
@@ -347,17 +347,16 @@ fn fingerprint(text: &str) -> String {
     format!("pg_catalog.concat({})", text_hash(text))
 }
 
-fn pending(row: Row<'_>, keys: i16) -> Result<(usize, PendingDocument), Error> {
-    let missing = || Error::Internal("a document is not as it was asked for");
-    let place = row.written(1)?.and_then(|place| place.parse().ok()).ok_or_else(missing)?;
-    let key = (2..keys + 2).map(|number| row.raw(number)).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
-    let fingerprint = row.raw(keys + 2).ok_or_else(missing)?;
+fn pending(row: Row<'_>, keyed: &Keyed<'_>) -> Result<(usize, PendingDocument), Error> {
+    let (place, key) = keyed.place_and_key(row)?;
+    let keys = keyed.key.len() as i16;
+    let fingerprint = row.raw(keys + 2).ok_or(Error::Internal("a document is not as it was asked for"))?;
     let (text, failure) = match row.written(keys + 3) {
         Ok(text) => (text.unwrap_or_default(), None),
         Err(error) => (String::new(), Some(error.failure())),
     };
     let document = PendingDocument {
-        key: Key(key),
+        key,
         fingerprint,
         text,
         known: HashMap::new(),

@@ -303,7 +303,10 @@ fn chunks_are_true_after_backfills_beside_writers_and_a_kill() {
     let texts = bulk::texts(150, 60);
     let fill = "INSERT INTO documents SELECT i, t FROM unnest($1::text[]) WITH ORDINALITY AS x (t, i)";
     client.execute(fill, &[&texts]).expect("rows can be inserted");
-    execute(&mut client, "SELECT vector_embed.attach_chunks('documents', 'body', 'passages', max_tokens => 24)");
+    execute(
+        &mut client,
+        "SELECT vector_embed.attach_chunks('documents', 'body', 'passages', max_tokens => 24)",
+    );
     let chunks = "SELECT count(DISTINCT document_id) FROM passages";
     let mut worker = cluster.connect();
     let call = thread::spawn(move || worker.batch_execute(CALL));
@@ -373,7 +376,10 @@ fn a_dump_amid_a_change_of_the_model_goes_on_where_it_is_restored() {
          INSERT INTO told (id, body) VALUES (1, 'one')",
     );
     execute(&mut client, "CALL vector_embed.reembed_start('notes', 'embedding', 'all-MiniLM-L6-v2')");
-    execute(&mut client, "ALTER TABLE notes DISABLE TRIGGER USER; UPDATE notes SET embedding_next = NULL WHERE id < 10");
+    execute(
+        &mut client,
+        "ALTER TABLE notes DISABLE TRIGGER USER; UPDATE notes SET embedding_next = NULL WHERE id < 10",
+    );
     execute(&mut client, "ALTER TABLE notes ENABLE TRIGGER USER");
     // psql's own commands are none of the server's.
     let dump = cluster.run("pg_dump --inserts source");
