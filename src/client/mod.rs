@@ -6,6 +6,7 @@
 
 mod connection;
 mod request;
+pub(crate) mod vectors;
 
 use std::cell::{Cell, RefCell};
 

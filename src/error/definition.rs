@@ -13,6 +13,8 @@ pub(crate) enum ColumnFault {
     NoText { of: String },
     /// Its type, named here, is not one of pgvector's.
     NoVector { of: String },
+    /// It cannot keep a model's hash.
+    NoHash { of: String },
     /// Its text is generated, and not there when it is needed.
     GeneratedSource { stored: bool },
     /// Its vector would be generated.
@@ -29,6 +31,14 @@ pub(crate) enum ColumnFault {
     OtherModel { attached: String },
     /// It is to have a document's key, and its type has no equality.
     NoEquality,
+    /// It is not attached, or not any more.
+    NotAttached,
+    /// No other column is to take its place.
+    NotRenewed,
+    /// One is, of another model.
+    RenewedBy { model: String },
+    /// Its rows tell their model, which those of another column would, too.
+    Provenance,
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
     /// A relation that this one is compared with has it.
@@ -88,6 +98,16 @@ pub(crate) enum TableFault {
     Partition,
     /// Row security hides some of its rows.
     RowSecurity,
+    /// No column of it is attached.
+    NothingAttached,
+    /// It has no primary key to go through it by.
+    NoOrder,
+    /// Indexes of a column are missing or not valid for the column that takes its place.
+    NoIndexes { names: Vec<String> },
+    /// Rows lack the vector of a new column.
+    StillMissing { rows: i64, column: String },
+    /// Views and the like would stay with the old column.
+    Dependents { column: String, dependents: Vec<String> },
 }
 
 /// Why a trigger cannot do its work.
@@ -152,6 +172,11 @@ impl ColumnFault {
                 Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
                     .hint("Types vector and halfvec of pgvector and domains over them do.")
             }
+            Self::NoHash { of } => {
+                let message = format!("{name} of type {of} cannot keep the hash of a model");
+                Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
+                    .hint("Types text and varchar can, of 64 characters or more, where it is not generated.")
+            }
             Self::GeneratedSource { stored } => {
                 let told = Told::new(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -204,6 +229,26 @@ impl ColumnFault {
                 "Its vectors were made by {attached}; those of different models cannot be compared."
             ))
             .hint("Detach it, embed all rows anew, then attach it."),
+            Self::NotRenewed => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not being embedded anew"),
+            )
+            .hint("Begin with vector_embed.reembed_start."),
+            Self::RenewedBy { model } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is being embedded anew with model \"{model}\""),
+            )
+            .hint("Finish it, or undo it with vector_embed.reembed_cancel."),
+            Self::Provenance => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{name} is attached with provenance, which cannot be embedded anew beside it"),
+            )
+            .hint("Detach it, and attach it without provenance."),
+            Self::NotAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not attached"),
+            )
+            .hint("Attach it with vector_embed.attach."),
             Self::OtherColumns { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to other columns"),
@@ -236,6 +281,34 @@ impl TableFault {
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is not a table"),
             ),
+            Self::NoIndexes { names } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("indexes of the new column of relation \"{table}\" are missing or not valid"),
+            )
+            .detail(format!("These are not there, or have no counterpart: {}.", names.join(", ")))
+            .hint("Run the statements that vector_embed.reembed_indexes gives."),
+            Self::StillMissing { rows, column } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{} of relation \"{table}\" without a vector in column \"{column}\"", rows_of(*rows as u64)),
+            )
+            .hint("Call vector_embed.backfill, or pass allow_missing => true."),
+            Self::Dependents { column, dependents } => Told::new(
+                PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("other objects depend on column \"{column}\" of relation \"{table}\""),
+            )
+            .detail(format!("They would stay with the old column: {}.", dependents.join(", ")))
+            .hint("Drop them and make them anew afterwards, or pass keep_dependents => true."),
+            Self::NoOrder => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Rows are found, and gone through, by primary key.")
+            .hint("Add a primary key."),
+            Self::NothingAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no column of relation \"{table}\" is attached"),
+            )
+            .hint("Attach one with vector_embed.attach or vector_embed.attach_chunks."),
             Self::NoStatements { kind } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
@@ -389,4 +462,9 @@ impl TriggerFault {
             .hint(format!("Write {function}('embedding', 'model', 'column', ...).")),
         }
     }
+}
+
+/// So many rows, in words.
+pub(crate) fn rows_of(count: u64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }

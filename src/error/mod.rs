@@ -7,7 +7,7 @@ use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
-pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+pub(crate) use definition::{ColumnFault, TableFault, TriggerFault, rows_of};
 
 pub(crate) use source::OptionFault;
 
@@ -95,8 +95,38 @@ pub(crate) enum Error {
     ForeignNull { column: String, table: String, row: String },
     #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
     ForeignHidden { column: String, table: String, wanted: String },
+    #[error("{0} must not be negative")]
+    Negative(&'static str),
+    #[error("{0} cannot be called in a transaction block or by a function")]
+    Atomic(&'static str),
     #[error("{0}")]
     Internal(&'static str),
+}
+
+/// What has become of one row's work, told without the row's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: PgSqlErrorCode,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: PgSqlErrorCode, message: String) -> Self {
+        Self { code, message }
+    }
+
+    /// Its SQLSTATE.
+    pub(crate) fn sqlstate(&self) -> String {
+        crate::pg::text::sqlstate(self.code)
+    }
+
+    /// Whether the same may succeed when it is tried again at once: others were in the way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
+    }
 }
 
 /// Which of a call's texts is at fault.
@@ -145,6 +175,7 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
             | Self::Format(_)
@@ -167,6 +198,7 @@ impl Error {
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 { .. } => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Self::Atomic(_) => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
@@ -209,6 +241,7 @@ impl Error {
             Self::ForeignHidden { .. } => {
                 Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
             }
+            Self::Atomic(_) => Some("It commits in between.".to_owned()),
             Self::NotUtf8 { byte } => Some(format!(
                 "Byte {byte} of the text is at fault. In a database with encoding SQL_ASCII, texts to embed must be UTF-8."
             )),
@@ -238,7 +271,7 @@ impl Error {
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
             Self::At { error, .. } => error.hint(),
             Self::Engine(failure) if failure.code == FailureCode::Drifted => Some(
-                "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
+                "Install that model again, or make all vectors anew: CALL vector_embed.backfill with stale => true.".to_owned(),
             ),
             Self::Engine(failure) => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(
@@ -260,6 +293,11 @@ impl Error {
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
+    }
+
+    /// The error as one row's.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(self.code(), self.to_string())
     }
 
     /// The error with the place of the text at fault.

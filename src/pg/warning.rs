@@ -70,3 +70,14 @@ pub(crate) fn losses(table: &str, losses: Losses) {
     Message { code: PgSqlErrorCode::ERRCODE_WARNING, message, detail, hint: None }
         .report(PgLogLevel::WARNING);
 }
+
+/// Warns of rows that have no vectors because of themselves; tells why of the first.
+pub(crate) fn left(message: String, key: &str, code: &str, reason: &str) {
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message,
+        detail: Some(format!("The first has key {key}, error {code}: {reason}.")),
+        hint: Some("Change these rows, and call it again.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
+}

@@ -3,12 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attachment::{Filler, Record, Recorded, Timing, fillers};
 use super::chunks;
-use super::statement;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::target::Target;
+use crate::attachment::{Filler, Record, Recorded, Timing, check_kind, fillers};
 use crate::client;
+use crate::client::vectors;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::settings::Model;
 use crate::pg::spi;
@@ -29,6 +28,7 @@ fn attach(
     columns: Option<TextArray<'_>>,
     model: Option<Text<'_>>,
     timing: Option<Text<'_>>,
+    provenance: Option<Text<'_>>,
 ) {
     let given = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
@@ -41,6 +41,8 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
+            provenance: provenance.as_ref().map(|column| column.as_str().to_owned()),
+            replaces: None,
         })
     };
     given().and_then(|wish| wish.carry_out()).or_raise();
@@ -136,6 +138,16 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     Ok(rows.collect())
 }
 
+/// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.
+#[pg_extern(sql = false)]
+fn recorded_model_hash(comment: Text<'_>) -> Option<String> {
+    match Recorded::from_comment(Some(comment.as_str())) {
+        Recorded::Nothing => None,
+        Recorded::Hash(hash) => Some(hash),
+        Recorded::Unreadable => Some(String::new()),
+    }
+}
+
 fn parse_timing(timing: &str) -> Result<Timing, Error> {
     match timing {
         "row" => Ok(Timing::Row),
@@ -146,12 +158,16 @@ fn parse_timing(timing: &str) -> Result<Timing, Error> {
 }
 
 /// What somebody wants attached.
-struct Wish {
-    relation: pg_sys::Oid,
-    embedding: String,
-    columns: Vec<String>,
-    model: String,
-    timing: Timing,
+#[derive(Debug)]
+pub(in crate::api) struct Wish {
+    pub(in crate::api) relation: pg_sys::Oid,
+    pub(in crate::api) embedding: String,
+    pub(in crate::api) columns: Vec<String>,
+    pub(in crate::api) model: String,
+    pub(in crate::api) timing: Timing,
+    pub(in crate::api) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(in crate::api) replaces: Option<String>,
 }
 
 impl Wish {
@@ -176,7 +192,7 @@ impl Wish {
         self.compatible(&table, &hash)?
             .iter()
             .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        self.create(&table, &Record { timing: self.timing, hash: &hash, arguments: &[] })
+        self.create(&table, &hash)
     }
 
     /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.
@@ -216,7 +232,8 @@ impl Wish {
         Ok(existing)
     }
 
-    fn check(&self, table: &Table) -> Result<Target, Error> {
+    /// Fails unless table and columns can have what is wanted.
+    pub(in crate::api) fn check(&self, table: &Table) -> Result<Target, Error> {
         let moment = match self.timing {
             Timing::Row => Moment::Before,
             Timing::Statement => Moment::After,
@@ -228,8 +245,14 @@ impl Wish {
             return Err(Error::NoColumns);
         }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
+        if let Some(provenance) = &self.provenance {
+            if *provenance == self.embedding || self.columns.contains(provenance) {
+                return Err(table.fault(provenance, ColumnFault::Repeated));
+            }
+            table.hash_column(&table.column(provenance)?)?;
+        }
         if self.timing == Timing::Statement {
-            statement::check_kind(table)?;
+            check_kind(table)?;
             table.primary_key()?;
             if table.column(&self.embedding)?.not_null {
                 return Err(table.fault(&self.embedding, ColumnFault::NotNull));
@@ -243,7 +266,11 @@ impl Wish {
         let mut kinds: Vec<u32> = fillers.iter().map(|filler| filler.trigger.kind).collect();
         kinds.sort_unstable();
         kinds == self.kinds()
-            && fillers.iter().all(|filler| filler.timing == self.timing && filler.trigger.fires())
+            && fillers.iter().all(|filler| {
+                filler.timing == self.timing
+                    && filler.trigger.fires()
+                    && filler.noted.provenance == self.provenance
+            })
     }
 
     /// When the triggers fire, as `tgtype` has it.
@@ -257,7 +284,10 @@ impl Wish {
         }
     }
 
-    fn create(&self, table: &Table, record: &Record<'_>) -> Result<(), Error> {
+    /// Makes the triggers. That they fit, and the model, has been checked.
+    pub(in crate::api) fn create(&self, table: &Table, hash: &str) -> Result<(), Error> {
+        let (provenance, replaces) = (self.provenance.as_deref(), self.replaces.as_deref());
+        let record = Record { timing: self.timing, hash, arguments: &[], provenance, replaces };
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
             Timing::Statement => &[
@@ -300,7 +330,7 @@ fn warn_of_later(table: &Table, name: &str) {
     }
 }
 
-pub(super) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
+pub(in crate::api) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     spi::execute(&format!("DROP TRIGGER {name} ON {}", table.quoted_name()))
 }

@@ -7,12 +7,12 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::super::attachment::{Record, Recorded, Timing, is_recorded};
-use super::link::{Link, check_documents, qualified};
-use super::options::{Names, Options};
-use super::sync::FUNCTION;
-use crate::api::vectors::{self, Wanted};
+use crate::attachment::chunks::link::{Link, check_documents, qualified};
+use crate::attachment::chunks::options::{Names, Options};
+use crate::attachment::chunks::passages;
+use crate::attachment::{Record, Recorded, Timing, is_recorded};
 use crate::client;
+use crate::client::vectors::{self, Wanted};
 use crate::error::{Error, OrRaise, TableFault};
 use crate::pg::lookup::Json;
 use crate::pg::settings::Model;
@@ -23,6 +23,7 @@ use crate::pg::table::{
 use crate::pg::text::Text;
 use crate::pg::vector::TextArray;
 use crate::pg::warning::notice;
+use crate::refresh::chunks::FUNCTION;
 
 /// What fires each of the triggers, and the end of its name.
 const EVENTS: [(&str, &str); 4] = [
@@ -132,7 +133,7 @@ impl Wish {
         drop(link);
         drop(seen);
         let table = Table::open_to_change(self.relation, Change::Add)?;
-        create_triggers(&table, &name, &arguments, &hash)
+        create_triggers(&table, &name.table, &arguments, &hash)
     }
 
     /// Makes sure that texts can be cut as is wanted, and embedded; returns the length of vectors.
@@ -146,7 +147,7 @@ impl Wish {
     }
 
     fn rule(&self) -> Result<ChunkRule, Error> {
-        crate::api::chunk::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
+        passages::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
     }
 
     /// All names; those that are not given are the usual ones. Of an existing table only columns that it has.
@@ -319,23 +320,33 @@ impl Link<'_> {
 
 /// The triggers of a table that keep this chunk table.
 fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
+    keepers_of(documents, &name.schema, &name.table)
+}
+
+/// The same, of a chunk table by its name.
+pub(in crate::api) fn keepers_of(documents: &Table, schema: &str, table: &str) -> Vec<TriggerEntry> {
     let function = trigger_function(FUNCTION);
     let mut triggers = documents.triggers();
     triggers.retain(|trigger| {
         trigger.function == function
-            && trigger.arguments.get(2) == Some(&name.schema)
-            && trigger.arguments.get(3) == Some(&name.table)
+            && trigger.arguments.get(2).is_some_and(|name| name == schema)
+            && trigger.arguments.get(3).is_some_and(|name| name == table)
     });
     triggers
 }
 
-fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
-    let record = Record { timing: Timing::Statement, hash, arguments };
+pub(in crate::api) fn create_triggers(
+    table: &Table,
+    name: &str,
+    arguments: &[&String; 5],
+    hash: &str,
+) -> Result<(), Error> {
+    let record = Record { timing: Timing::Statement, hash, arguments, provenance: None, replaces: None };
     let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
     for (suffix, event) in EVENTS {
-        let trigger = quote_identifier(&trigger_name(table, &name.table, suffix));
+        let trigger = quote_identifier(&trigger_name(table, name, suffix));
         let event = event.replace("{table}", &quoted_table);
         spi::execute(&format!(
             "CREATE TRIGGER {trigger} {event} FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.{FUNCTION}({arguments})"
