@@ -9,6 +9,7 @@ pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod nodes;
 pub(crate) mod paths;
+pub(crate) mod queue_notes;
 mod receiver;
 pub(crate) mod relation;
 pub(crate) mod row;
@@ -24,6 +25,7 @@ pub(crate) mod trigger;
 pub(crate) mod types;
 pub(crate) mod unguarded;
 pub(crate) mod vector;
+pub(crate) mod wake;
 pub(crate) mod warning;
 
 /// Keeps Rust from taking a backtrace for every ERROR, which would go to the client as DETAIL and cost 100 ms
