@@ -105,13 +105,27 @@ impl Target {
     /// Fails unless the column takes the model's vectors, given as bytes. PostgreSQL does not enforce what a type
     /// says of dimensions on what a trigger stores.
     pub(crate) fn check_dimensions(&self, table: &Table, numbers: &[u8]) -> Result<(), Error> {
+        self.check_dimensions_in(&table.name(), numbers)
+    }
+
+    /// The same, where the table of this name is not open.
+    pub(crate) fn check_dimensions_in(&self, table: &str, numbers: &[u8]) -> Result<(), Error> {
         let vector = numbers.len() / size_of::<f32>();
         match self.embedding.dimensions {
             Some(column) if column != vector => {
-                let model = self.model.clone();
-                Err(table.fault(&self.name, ColumnFault::Dimensions { column, model, vector }))
+                let fault = ColumnFault::Dimensions { column, model: self.model.clone(), vector };
+                Err(Error::Column { column: self.name.clone(), table: table.to_owned(), fault })
             }
             _ => Ok(()),
         }
+    }
+
+    /// The target for the rows of a query that has the columns of the text in their order, from number `first` on.
+    pub(crate) fn read_from(&self, first: i16) -> Self {
+        let mut target = self.clone();
+        for (source, number) in target.sources.iter_mut().zip(first..) {
+            source.number = number;
+        }
+        target
     }
 }

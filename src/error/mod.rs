@@ -93,8 +93,31 @@ pub(crate) enum Error {
     ForeignNull { column: String, table: String, row: String },
     #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
     ForeignHidden { column: String, table: String, wanted: String },
+    #[error("{0} cannot be called in a transaction block or by a function")]
+    Atomic(&'static str),
     #[error("{0}")]
     Internal(&'static str),
+}
+
+/// What has become of one row's work, told without the row's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: PgSqlErrorCode,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: PgSqlErrorCode, message: String) -> Self {
+        Self { code, message }
+    }
+
+    /// Whether the same may succeed when it is tried again at once: others were in the way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
+    }
 }
 
 /// Which of a call's texts is at fault.
@@ -165,6 +188,7 @@ impl Error {
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Self::Atomic(_) => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
@@ -208,6 +232,7 @@ impl Error {
             Self::NotUtf8 => {
                 Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
             }
+            Self::Atomic(_) => Some("It commits in between.".to_owned()),
             Self::Crashed => Some("The text is refused for a minute.".to_owned()),
             Self::Engine(failure) => Some(failure.detail.clone()),
             Self::At { place, error } => {
@@ -256,6 +281,11 @@ impl Error {
             Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
+    }
+
+    /// The error as one row's.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(self.code(), self.to_string())
     }
 
     /// The error with the place of the text at fault.

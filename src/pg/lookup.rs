@@ -5,10 +5,11 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
-use super::table::{Column, Generated, KeyColumn, Table};
+use super::table::{Column, Generated, KeyColumn, Kind, Table};
 use super::text::{Text, from_server, to_server};
 use super::transition::quoted_type;
-use crate::error::{ColumnFault, Error, OrRaise};
+use super::types::operator_sql;
+use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 
 mod c {
     use pgrx::pg_sys;
@@ -44,6 +45,11 @@ impl Table {
         Self::open(oid, pg_sys::RowExclusiveLock, true)
     }
 
+    /// Opens a table whose rows are written, with the lock of who does that.
+    pub(crate) fn open_to_write_rows(oid: pg_sys::Oid) -> Result<Self, Error> {
+        Self::open(oid, pg_sys::RowExclusiveLock, true)
+    }
+
     /// Opens a table to see what it is, without a lock that stays. Whether its rows may be read has to be asked.
     pub(crate) fn open_briefly(oid: pg_sys::Oid) -> Result<Self, Error> {
         Self::open(oid, pg_sys::AccessShareLock, false)
@@ -74,6 +80,52 @@ impl Table {
     /// `one = two`, of a key column's type, by the key's own equality.
     pub(crate) fn key_equality(&self, key: KeyColumn, one: &str, two: &str) -> String {
         operator_clause(one, two, self.attribute(key.number).atttypid, key.operator)
+    }
+}
+
+impl Table {
+    /// The columns of a key in the key's own order, for ORDER BY.
+    pub(crate) fn key_order(&self, key: &[KeyColumn], of: &str) -> Result<String, Error> {
+        let columns = key.iter().map(|column| {
+            let name = self.quoted_column(column.number);
+            Ok(format!("{of}.{name} USING {}", self.key_operator(column.less)?))
+        });
+        Ok(columns.collect::<Result<Vec<_>, Error>>()?.join(", "))
+    }
+
+    /// That the key of `of` is behind that with these values, of the key's types.
+    pub(crate) fn key_follows(
+        &self,
+        key: &[KeyColumn],
+        of: &str,
+        values: &[String],
+    ) -> Result<String, Error> {
+        let columns: Vec<String> =
+            key.iter().map(|column| format!("{of}.{}", self.quoted_column(column.number))).collect();
+        let greater: Vec<String> =
+            key.iter().map(|column| self.key_operator(column.greater)).collect::<Result<_, _>>()?;
+        if greater.iter().all(|operator| *operator == greater[0]) {
+            // Between rows an index finds the place at once.
+            return Ok(format!("ROW({}) {} ROW({})", columns.join(", "), greater[0], values.join(", ")));
+        }
+        let mut clauses = Vec::new();
+        for (place, column) in key.iter().enumerate() {
+            let of = self.attribute(column.number).atttypid;
+            let equal =
+                (0..place).map(|place| self.key_equality(key[place], &columns[place], &values[place]));
+            let behind = operator_clause(&columns[place], &values[place], of, column.greater);
+            clauses.push(equal.chain([behind]).collect::<Vec<_>>().join(" AND "));
+        }
+        Ok(format!("({})", clauses.join(" OR ")))
+    }
+
+    fn key_operator(&self, operator: pg_sys::Oid) -> Result<String, Error> {
+        operator_sql(operator).ok_or_else(|| self.unfit(TableFault::KeyWithoutEquality))
+    }
+
+    /// `ONLY`, where rows of tables that inherit from this one are not its own.
+    pub(crate) fn only(&self) -> &'static str {
+        if self.kind() == Kind::Partitioned { "" } else { "ONLY " }
     }
 }
 

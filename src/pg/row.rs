@@ -1,12 +1,12 @@
 //! Rows that triggers see: reading their texts and vectors, and giving one another vector.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::statement::output;
+use super::statement::{output, raw_output};
 use super::table::{Table, TextColumn, TextKind, VectorColumn};
 use super::types::VectorKind;
 use super::unguarded;
@@ -77,6 +77,12 @@ impl<'a> Row<'a> {
     pub(crate) fn written(self, number: i16) -> Result<Option<String>, Error> {
         // SAFETY: the slot holds a row of its own descriptor.
         unsafe { output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
+    }
+
+    /// The same, in the server's encoding.
+    pub(crate) fn raw(self, number: i16) -> Option<CString> {
+        // SAFETY: as above.
+        unsafe { raw_output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
     }
 
     /// Bytes of a value of variable length, as it is when it is neither compressed nor stored elsewhere.

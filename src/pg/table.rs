@@ -283,7 +283,9 @@ impl Table {
             // SAFETY: both types exist. True for citext, which is stored as text is.
             other if unsafe { pg_sys::IsBinaryCoercible(other, pg_sys::TEXTOID) } => TextKind::Plain,
             _ => {
-                return Err(self.fault(&column.name, ColumnFault::NoText { of: Type(column.type_oid).name() }));
+                return Err(
+                    self.fault(&column.name, ColumnFault::NoText { of: Type(column.type_oid).name() })
+                );
             }
         };
         Ok(TextColumn { number: column.number, kind })
@@ -443,6 +445,9 @@ pub(crate) struct KeyColumn {
     pub(crate) number: i16,
     /// The key's own equality.
     pub(super) operator: pg_sys::Oid,
+    /// Its own order: what is before, and what is behind another value.
+    pub(super) less: pg_sys::Oid,
+    pub(super) greater: pg_sys::Oid,
 }
 
 /// The columns of an index and their equality.
@@ -458,9 +463,13 @@ unsafe fn key_columns(index: pg_sys::Relation) -> Vec<KeyColumn> {
         let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
         let column = |place: usize| {
             let (family, input) = (*(*index).rd_opfamily.add(place), *(*index).rd_opcintype.add(place));
-            let equal = pg_sys::BTEqualStrategyNumber as i16;
-            let operator = pg_sys::get_opfamily_member(family, input, input, equal);
-            KeyColumn { number: numbers[place], operator }
+            let member = |strategy: u32| pg_sys::get_opfamily_member(family, input, input, strategy as i16);
+            KeyColumn {
+                number: numbers[place],
+                operator: member(pg_sys::BTEqualStrategyNumber),
+                less: member(pg_sys::BTLessStrategyNumber),
+                greater: member(pg_sys::BTGreaterStrategyNumber),
+            }
         };
         (0..count).map(column).collect()
     }

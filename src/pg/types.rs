@@ -41,6 +41,18 @@ impl Type {
         (operator != pg_sys::InvalidOid).then(|| operator_sql(operator))?
     }
 
+    /// SQL for a value as bytes that are equal only if the values are stored alike; its own binary output.
+    pub(crate) fn binary(self, value: &str) -> String {
+        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: raises an error unless the type has such a function, which then exists; names end with NUL.
+        unsafe {
+            pg_sys::getTypeBinaryOutputInfo(self.0, &mut function, &mut is_varlena);
+            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
+            let name = pg_sys::quote_qualified_identifier(schema, pg_sys::get_func_name(function));
+            format!("{}({value})", from_server(CStr::from_ptr(name)))
+        }
+    }
+
     /// Whether its values can be sorted.
     pub(crate) fn has_order(self) -> bool {
         // SAFETY: as above.
@@ -79,7 +91,7 @@ pub(crate) enum VectorKind {
 }
 
 /// `OPERATOR(schema.name)`, which does not depend on the `search_path`.
-fn operator_sql(oid: pg_sys::Oid) -> Option<String> {
+pub(super) fn operator_sql(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: an operator's tuple holds its form until it is released; names end with NUL.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::OPEROID as i32, oid.into());
