@@ -2,6 +2,7 @@
 
 mod chunk;
 mod embed;
+mod queue;
 mod moving;
 mod status;
 mod trigger;

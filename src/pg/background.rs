@@ -3,10 +3,18 @@
 use pgrx::bgworkers::{
     BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
-use pgrx::{IntoDatum, pg_sys};
+use pgrx::pg_sys;
 use std::time::Duration;
 
 use crate::error::Error;
+
+mod c {
+    unsafe extern "C-unwind" {
+        // Of tcop/tcopprot.h and postmaster/interrupt.h. pgrx has functions around them, which are none for signals.
+        pub(super) fn die(signal: i32);
+        pub(super) fn SignalHandlerForConfigReload(signal: i32);
+    }
+}
 
 /// The supervisor's entry point in this library, see `worker`.
 const SUPERVISOR: &str = "vector_embed_supervisor_main";
@@ -51,7 +59,7 @@ impl QueueWorker {
             .set_library("vector_embed")
             .set_function(QUEUE_WORKER)
             .enable_spi_access()
-            .set_argument(database.unwrap_or(0).into_datum())
+            .set_argument(Some(pg_sys::Datum::from(database.unwrap_or(0))))
             .set_notify_pid(pid)
             .load_dynamic()
             .ok()
@@ -81,8 +89,8 @@ pub(crate) fn be_told_of_workers() {
 
 /// In a queue worker: serves signals as ordinary sessions do, so that waits and statements are interrupted.
 pub(crate) fn serve_signals() {
-    signal(pg_sys::SIGTERM as i32, pg_sys::die);
-    signal(pg_sys::SIGHUP as i32, pg_sys::SignalHandlerForConfigReload);
+    signal(pg_sys::SIGTERM as i32, c::die);
+    signal(pg_sys::SIGHUP as i32, c::SignalHandlerForConfigReload);
     // SAFETY: the handlers are in place.
     unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
 }

@@ -29,6 +29,13 @@ pub(crate) fn sleep(time: Duration) {
     wait(pg_sys::WL_TIMEOUT, pg_sys::PGINVALID_SOCKET, time.as_millis().max(1) as i64);
 }
 
+/// The same; true if the latch was set.
+pub(crate) fn sleep_or_wake(time: Duration) -> bool {
+    let woken = wait_events(pg_sys::WL_TIMEOUT, pg_sys::PGINVALID_SOCKET, time.as_millis().max(1) as i64);
+    pgrx::check_for_interrupts!();
+    woken
+}
+
 /// Waits until the socket is ready, if there is one, or for at most `time`, or until the process's latch is set. What is
 /// pending is left to the caller.
 pub(crate) fn wait_without_interrupts(socket: Option<(BorrowedFd<'_>, Interest)>, time: Duration) {
@@ -46,7 +53,8 @@ fn wait(events: u32, socket: i32, milliseconds: i64) {
     pgrx::check_for_interrupts!();
 }
 
-fn wait_events(events: u32, socket: i32, milliseconds: i64) {
+/// True if the latch was set.
+fn wait_events(events: u32, socket: i32, milliseconds: i64) -> bool {
     let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: MyLatch is valid for the life of the process, and an open socket or none is passed.
     unsafe {
@@ -57,8 +65,10 @@ fn wait_events(events: u32, socket: i32, milliseconds: i64) {
             milliseconds as _,
             pg_sys::PG_WAIT_EXTENSION,
         );
-        if woken as u32 & pg_sys::WL_LATCH_SET != 0 {
+        let is_set = woken as u32 & pg_sys::WL_LATCH_SET != 0;
+        if is_set {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
+        is_set
     }
 }

@@ -16,6 +16,7 @@ mod receiver;
 pub(crate) mod relation;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;
+pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod spi;
 pub(crate) mod statement;

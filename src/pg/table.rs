@@ -46,6 +46,16 @@ impl Change {
     }
 }
 
+/// How long a table's rows last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    Permanent,
+    /// Until a crash.
+    Unlogged,
+    /// As long as the session, which alone sees them.
+    Temporary,
+}
+
 /// What a relation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -207,6 +217,20 @@ impl Table {
             pg_sys::RELKIND_FOREIGN_TABLE => Kind::Foreign,
             _ => Kind::Other,
         }
+    }
+
+    pub(crate) fn persistence(&self) -> Persistence {
+        match self.form().relpersistence as u8 {
+            pg_sys::RELPERSISTENCE_TEMP => Persistence::Temporary,
+            pg_sys::RELPERSISTENCE_UNLOGGED => Persistence::Unlogged,
+            _ => Persistence::Permanent,
+        }
+    }
+
+    /// Its schema's name.
+    pub(crate) fn schema(&self) -> String {
+        // SAFETY: the relation is open, so its schema exists and has a name that ends with NUL.
+        from_server(unsafe { CStr::from_ptr(pg_sys::get_namespace_name(self.form().relnamespace)) })
     }
 
     /// Whether it is a partition or inherits from another table, whose statements reach its rows and not its triggers.

@@ -140,6 +140,13 @@ fn convert_bytes(bytes: &[u8], from: u32, to: u32) -> Vec<u8> {
     }
 }
 
+/// An error's SQLSTATE as five characters.
+pub(crate) fn sqlstate(code: pgrx::PgSqlErrorCode) -> String {
+    // SAFETY: returns a static string that ends with NUL.
+    let text = unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) };
+    text.to_string_lossy().into_owned()
+}
+
 /// A `text` result with a name in it, in the server's encoding.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerText(pub(crate) String);

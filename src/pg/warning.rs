@@ -38,6 +38,33 @@ pub(crate) fn notice(message: String) {
         .report(pgrx::PgLogLevel::NOTICE);
 }
 
+/// Warns that nobody serves queues at the moment.
+pub(crate) fn no_supervisor(error: &Error) {
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    ErrorReport::new(code, "rows are queued, but cannot be embedded now".to_owned(), "vector_embed")
+        .set_detail(for_server(format!("The supervisor could not be started: {error}.")))
+        .set_hint("They wait until a session can start it.")
+        .report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Warns that a queue has been emptied but for rows that have failed.
+pub(crate) fn failed_rows(table: &str, items: i64) {
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    let message = format!("{items} rows of relation \"{table}\" could not get their vectors");
+    ErrorReport::new(code, for_server(message), "vector_embed")
+        .set_hint("vector_embed.failures tells why, and when they are tried again.")
+        .report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Warns that rows of a queue that is dropped will not get their vectors.
+pub(crate) fn dropped_queue(table: &str, column: &str, rows: i64) {
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    let message = format!("{rows} rows of relation \"{table}\" waited for their vectors");
+    ErrorReport::new(code, for_server(message), "vector_embed")
+        .set_detail(for_server(format!("Their vectors in column \"{column}\" are not those of their texts.")))
+        .report(pgrx::PgLogLevel::WARNING);
+}
+
 /// Warns that a trigger comes after ours and may change a text whose vector has been made.
 pub(crate) fn later_trigger(later: &str, ours: &str) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;

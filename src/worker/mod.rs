@@ -4,6 +4,7 @@
 mod dispatch;
 mod engine_process;
 mod queue;
+mod serve;
 mod supervisor;
 
 use pgrx::pg_sys;

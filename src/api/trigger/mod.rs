@@ -2,5 +2,6 @@
 
 mod attach;
 mod chunks;
+mod later;
 mod row;
 mod statement;

@@ -331,7 +331,7 @@ fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
 }
 
 fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
-    let record = Record { timing: Timing::Statement, hash, arguments };
+    let record = Record { timing: Timing::Statement, hash, arguments, queue: None };
     let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
