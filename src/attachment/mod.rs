@@ -55,6 +55,11 @@ pub(crate) struct Record<'a> {
     /// Those of a trigger that writes to another table, for [`is_recorded`].
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub(crate) arguments: &'a [&'a String],
+    /// See [`Noted`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provenance: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<&'a str>,
     /// The table that rows are queued in, which is in the schema of theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue: Option<&'a str>,
@@ -92,12 +97,48 @@ impl Recorded {
     }
 }
 
+/// What else a trigger's comment says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Noted {
+    /// The hash of the model by which all vectors are being made anew: what is made meanwhile is its work already.
+    pub(crate) next: Option<String>,
+    /// The column that keeps the hash with each row.
+    pub(crate) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(crate) replaces: Option<String>,
+}
+
+impl Noted {
+    pub(crate) fn from_comment(comment: Option<&str>) -> Self {
+        let json = comment.and_then(|comment| comment.strip_prefix(MARK.trim_end_matches('{')));
+        let noted: Self = json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        Self { next: noted.next.filter(|next| is_model_hash(next)), ..noted }
+    }
+}
+
+/// The comment with another hash, or with another that is to come; all else is as it was. `None` if it is no comment of
+/// `attach`.
+pub(crate) fn comment_with(comment: &str, hash: Option<&str>, next: Option<&str>) -> Option<String> {
+    let json = comment.strip_prefix(MARK.trim_end_matches('{'))?;
+    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
+    if let Some(hash) = hash {
+        fields.insert("hash".to_owned(), hash.into());
+    }
+    match next {
+        Some(next) => fields.insert("next".to_owned(), next.into()),
+        None => fields.remove("next"),
+    };
+    let json = serde_json::to_string(&fields).expect("a record is plain JSON");
+    Some(format!("vector_embed {json}"))
+}
+
 /// A trigger that fills a vector column.
 #[derive(Debug, Clone)]
 pub(crate) struct Filler {
     pub(crate) trigger: TriggerEntry,
     pub(crate) timing: Timing,
     pub(crate) recorded: Recorded,
+    pub(crate) noted: Noted,
     /// The table that rows are queued in, if that is recorded for these arguments.
     pub(crate) queue: Option<String>,
 }
@@ -130,18 +171,20 @@ pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
         if let Some((timing, _)) = functions.iter().find(|(_, function)| *function == trigger.function) {
             let comment = trigger_comment(trigger.oid);
             let recorded = Recorded::from_comment(comment.as_deref());
+            let noted = Noted::from_comment(comment.as_deref());
             let queue = recorded_queue(comment.as_deref(), &trigger.arguments);
-            fillers.push(Filler { trigger, timing: *timing, recorded, queue });
+            fillers.push(Filler { trigger, timing: *timing, recorded, noted, queue });
         }
     }
     fillers
 }
 
-/// The hash that is recorded for the model of the trigger that runs; `None` if it was not made by `attach`.
+/// The hash that the model of the trigger that runs must have; `None` if it was not made by `attach`.
 pub(crate) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Error> {
-    match Recorded::from_comment(call.comment().as_deref()) {
+    let comment = call.comment();
+    match Recorded::from_comment(comment.as_deref()) {
         Recorded::Nothing => Ok(None),
-        Recorded::Hash(hash) => Ok(Some(hash)),
+        Recorded::Hash(hash) => Ok(Some(Noted::from_comment(comment.as_deref()).next.unwrap_or(hash))),
         Recorded::Unreadable => Err(Error::TriggerComment(call.name())),
     }
 }

@@ -29,6 +29,14 @@ pub(crate) enum ColumnFault {
     OtherModel { attached: String },
     /// It is to have a document's key, and its type has no equality.
     NoEquality,
+    /// It is not attached, or not any more.
+    NotAttached,
+    /// No other column is to take its place.
+    NotRenewed,
+    /// One is, of another model.
+    RenewedBy { model: String },
+    /// Its rows tell their model, which those of another column would, too.
+    Provenance,
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
     /// A relation that this one is compared with has it.
@@ -98,6 +106,14 @@ pub(crate) enum TableFault {
     TemporaryQueue,
     /// Its queue is not empty.
     RowsWait { rows: i64 },
+    /// No column of it is attached.
+    NothingAttached,
+    /// Indexes of a column are missing or not valid for the column that takes its place.
+    NoIndexes { names: Vec<String> },
+    /// Rows lack the vector of a new column.
+    StillMissing { rows: i64, column: String },
+    /// Views and the like would stay with the old column.
+    Dependents { column: String, dependents: Vec<String> },
 }
 
 /// Why a trigger cannot do its work.
@@ -216,6 +232,26 @@ impl ColumnFault {
                 "Its vectors were made by {attached}; those of different models cannot be compared."
             ))
             .hint("Detach it, embed all rows anew, then attach it."),
+            Self::NotRenewed => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not being embedded anew"),
+            )
+            .hint("Begin with vector_embed.reembed_start."),
+            Self::RenewedBy { model } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is being embedded anew with model \"{model}\""),
+            )
+            .hint("Finish it, or undo it with vector_embed.reembed_cancel."),
+            Self::Provenance => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{name} is attached with provenance, which cannot be embedded anew beside it"),
+            )
+            .hint("Detach it, and attach it without provenance."),
+            Self::NotAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not attached"),
+            )
+            .hint("Attach it with vector_embed.attach."),
             Self::OtherColumns { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to other columns"),
@@ -248,6 +284,28 @@ impl TableFault {
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is not a table"),
             ),
+            Self::NoIndexes { names } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("indexes of the new column of relation \"{table}\" are missing or not valid"),
+            )
+            .detail(format!("These are not there, or have no counterpart: {}.", names.join(", ")))
+            .hint("Run the statements that vector_embed.reembed_indexes gives."),
+            Self::StillMissing { rows, column } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{rows} rows of relation \"{table}\" have no vector in column \"{column}\""),
+            )
+            .hint("Call vector_embed.backfill, or pass allow_missing => true."),
+            Self::Dependents { column, dependents } => Told::new(
+                PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("other objects depend on column \"{column}\" of relation \"{table}\""),
+            )
+            .detail(format!("They would stay with the old column: {}.", dependents.join(", ")))
+            .hint("Drop them and make them anew afterwards, or pass keep_dependents => true."),
+            Self::NothingAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no column of relation \"{table}\" is attached"),
+            )
+            .hint("Attach one with vector_embed.attach or vector_embed.attach_chunks."),
             Self::NoStatements { kind } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
@@ -374,8 +432,9 @@ impl TableFault {
             .hint("Use timing \"row\" or \"statement\"."),
             Self::RowsWait { rows } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("{rows} rows of relation \"{table}\" wait for their vectors"),
+                format!("rows of relation \"{table}\" wait to be embedded"),
             )
+            .detail(format!("Their number is {rows}."))
             .hint("Have the queue emptied by CALL vector_embed.drain, or detach the column first."),
             Self::Partition => Told::new(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,

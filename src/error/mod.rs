@@ -73,7 +73,7 @@ pub(crate) enum Error {
     Timing(String),
     #[error("no queue workers are allowed")]
     NoQueueWorkers,
-    #[error("timed out while rows of relation \"{table}\" waited for their vectors")]
+    #[error("timed out while rows of relation \"{table}\" waited to be embedded")]
     StillWaiting { table: String, items: i64 },
     #[error("no column of a key is named")]
     NoKeyColumns,
@@ -95,6 +95,8 @@ pub(crate) enum Error {
     ForeignNull { column: String, table: String, row: String },
     #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
     ForeignHidden { column: String, table: String, wanted: String },
+    #[error("{0} must not be negative")]
+    Negative(&'static str),
     #[error("{0} cannot be called in a transaction block or by a function")]
     Atomic(&'static str),
     #[error("{0}")]
@@ -173,6 +175,7 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
             | Self::Format(_)

@@ -210,6 +210,12 @@ impl Table {
         from_server(unsafe { CStr::from_ptr(self.form().relname.data.as_ptr()) })
     }
 
+    /// The name of its schema.
+    pub(crate) fn schema(&self) -> String {
+        // SAFETY: the relation is open, so its schema exists; the name ends with NUL.
+        from_server(unsafe { CStr::from_ptr(pg_sys::get_namespace_name(self.form().relnamespace)) })
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self.form().relkind as u8 {
             pg_sys::RELKIND_RELATION => Kind::Ordinary,
@@ -225,12 +231,6 @@ impl Table {
             pg_sys::RELPERSISTENCE_UNLOGGED => Persistence::Unlogged,
             _ => Persistence::Permanent,
         }
-    }
-
-    /// Its schema's name.
-    pub(crate) fn schema(&self) -> String {
-        // SAFETY: the relation is open, so its schema exists and has a name that ends with NUL.
-        from_server(unsafe { CStr::from_ptr(pg_sys::get_namespace_name(self.form().relnamespace)) })
     }
 
     /// Whether it is a partition or inherits from another table, whose statements reach its rows and not its triggers.

@@ -103,6 +103,12 @@ pub(crate) fn for_server(text: String) -> String {
     text.chars().map(escape).collect()
 }
 
+/// An SQLSTATE as it is written.
+pub(crate) fn sqlstate(code: pgrx::PgSqlErrorCode) -> String {
+    // SAFETY: returns a buffer of the server's that ends with NUL.
+    unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) }.to_string_lossy().into_owned()
+}
+
 /// How many characters the server counts in a text, as by `char_length`; not more than a value can have.
 pub(crate) fn characters(text: &str) -> i32 {
     let count = match encoding() {
@@ -138,13 +144,6 @@ fn convert_bytes(bytes: &[u8], from: u32, to: u32) -> Vec<u8> {
         pg_sys::pfree(result.cast());
         converted
     }
-}
-
-/// An error's SQLSTATE as five characters.
-pub(crate) fn sqlstate(code: pgrx::PgSqlErrorCode) -> String {
-    // SAFETY: returns a static string that ends with NUL.
-    let text = unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) };
-    text.to_string_lossy().into_owned()
 }
 
 /// A `text` result with a name in it, in the server's encoding.

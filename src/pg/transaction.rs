@@ -118,6 +118,26 @@ impl Committing {
     }
 }
 
+/// Takes the lock that tells who works at something, until the transaction ends; `object` is one of those that
+/// `class` holds. Nothing is held up by it: whoever does not get it knows that somebody else works at it. Returns whether
+/// it was free.
+pub(crate) fn lock_work(class: pg_sys::Oid, object: u32) -> bool {
+    // SAFETY: a lock of the kind that objects have which are no relations, as `LockDatabaseObject` takes it.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: class.to_u32(),
+            locktag_field3: object,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+        let result = pg_sys::LockAcquire(&tag, mode, false, true);
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
 impl Drop for Committing {
     fn drop(&mut self) {
         // After an error the end of the transaction closes it.

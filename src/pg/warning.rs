@@ -38,6 +38,11 @@ pub(crate) fn notice(message: String) {
         .report(pgrx::PgLogLevel::NOTICE);
 }
 
+/// So many rows, in words.
+fn rows(count: i64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
+}
+
 /// Warns that nobody serves queues at the moment.
 pub(crate) fn no_supervisor(error: &Error) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;
@@ -50,18 +55,18 @@ pub(crate) fn no_supervisor(error: &Error) {
 /// Warns that a queue has been emptied but for rows that have failed.
 pub(crate) fn failed_rows(table: &str, items: i64) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;
-    let message = format!("{items} rows of relation \"{table}\" could not get their vectors");
+    let message = format!("{} of relation \"{table}\" could not be embedded", rows(items));
     ErrorReport::new(code, for_server(message), "vector_embed")
         .set_hint("vector_embed.failures tells why, and when they are tried again.")
         .report(pgrx::PgLogLevel::WARNING);
 }
 
 /// Warns that rows of a queue that is dropped will not get their vectors.
-pub(crate) fn dropped_queue(table: &str, column: &str, rows: i64) {
+pub(crate) fn dropped_queue(table: &str, column: &str, count: i64) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;
-    let message = format!("{rows} rows of relation \"{table}\" waited for their vectors");
+    let message = format!("{} of relation \"{table}\" waited to be embedded", rows(count));
     ErrorReport::new(code, for_server(message), "vector_embed")
-        .set_detail(for_server(format!("Their vectors in column \"{column}\" are not those of their texts.")))
+        .set_detail(for_server(format!("What column \"{column}\" has there is not of the text.")))
         .report(pgrx::PgLogLevel::WARNING);
 }
 
@@ -97,4 +102,12 @@ pub(crate) fn losses(table: &str, losses: Losses) {
         report = report.set_detail(format!("The first: {}.{detail}", error.message()));
     }
     report.report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Warns of rows that have no vectors because of themselves; tells why of the first.
+pub(crate) fn left(message: String, key: &str, code: &str, reason: &str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed")
+        .set_detail(for_server(format!("The first has key {key}, error {code}: {reason}.")))
+        .set_hint("Change these rows, and call it again.")
+        .report(pgrx::PgLogLevel::WARNING);
 }

@@ -14,10 +14,11 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 
 use crate::attachment::target::Target;
-use crate::attachment::{Filler, Recorded};
-use crate::error::{Error, Failure};
+use crate::attachment::{Filler, Recorded, fillers};
+use crate::error::{ColumnFault, Error, Failure};
 use crate::pg::statement::{Cell, CellKind, Rows};
 use crate::pg::table::{KeyColumn, Moment, Table};
+use crate::pg::text::from_server;
 use crate::pg::types::Type;
 
 pub(crate) use read::{Need, Which};
@@ -105,8 +106,21 @@ impl Job {
             columns: filler.columns().to_vec(),
             model: filler.model().to_owned(),
             hash,
-            provenance: None,
+            provenance: filler.noted.provenance.clone(),
         })
+    }
+
+    /// Fails unless a trigger of the table still does what this is.
+    pub(crate) fn check_attached(&self, table: &Table) -> Result<(), Error> {
+        let is_this = |filler: &Filler| {
+            (filler.embedding(), filler.model(), filler.columns())
+                == (self.embedding.as_str(), self.model.as_str(), self.columns.as_slice())
+        };
+        if fillers(table).iter().any(is_this) {
+            Ok(())
+        } else {
+            Err(table.fault(&self.embedding, ColumnFault::NotAttached))
+        }
     }
 
     /// The columns in the table as it is now.
@@ -188,6 +202,14 @@ impl<'t> Statements<'t> {
 }
 
 impl Key {
+    /// The key as PostgreSQL's own errors tell it, `(id)=(5)`.
+    pub(crate) fn tell(&self, table: &Table) -> Result<String, Error> {
+        let names: Vec<String> =
+            table.primary_key()?.iter().map(|column| table.column_name(column.number)).collect();
+        let values: Vec<String> = self.0.iter().map(|value| from_server(value)).collect();
+        Ok(format!("({})=({})", names.join(", "), values.join(", ")))
+    }
+
     /// Cells of a row that names this one, behind its place.
     fn cells(&self, place: usize) -> impl Iterator<Item = Cell<'_>> {
         [Cell::Int(place as i32)].into_iter().chain(self.0.iter().map(|value| Cell::Raw(value)))

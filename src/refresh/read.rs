@@ -15,8 +15,9 @@ const MOST_BYTES: usize = 8 << 20;
 /// Which rows are read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Which<'a> {
-    /// Those with these keys.
-    Keys(&'a [Key]),
+    /// Those with these keys, which are distinct; if something is needed, only those that lack it, as if there were no
+    /// others.
+    Keys(&'a [Key], Option<Need>),
     /// At most so many in the order of the key, behind this one.
     Next { after: Option<&'a Key>, need: Need, limit: usize },
 }
@@ -36,7 +37,7 @@ impl Job {
         let table = Table::open_briefly(self.relation)?;
         let statements = Statements::new(&table, self)?;
         let _exact = match which {
-            Which::Keys(_) => Exact::new(),
+            Which::Keys(..) => Exact::new(),
             Which::Next { .. } => Exact::in_order(),
         };
         statements.read(which)
@@ -64,15 +65,13 @@ impl Statements<'_> {
         let columns =
             format!("{}, {}, {}", self.key_columns(), self.fingerprint(), self.sources().join(", "));
         let (sql, keys, limit) = match which {
-            Which::Keys(keys) => {
+            Which::Keys(keys, need) => {
                 for (place, key) in keys.iter().enumerate() {
                     named.put(&key.cells(place).collect::<Vec<_>>());
                 }
-                let named = self.is_named();
-                let sql = format!(
-                    "SELECT v.place, {columns} FROM vector_embed_rows AS v JOIN {} ON {named} ORDER BY v.place",
-                    self.from()
-                );
+                let needs = need.map_or(Ok("true".to_owned()), |need| self.needs(need))?;
+                let join = format!("vector_embed_rows AS v JOIN {} ON {}", self.from(), self.is_named());
+                let sql = format!("SELECT v.place, {columns} FROM {join} WHERE {needs} ORDER BY v.place");
                 (sql, keys, usize::MAX)
             }
             Which::Next { after, need, limit } => {

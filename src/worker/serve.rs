@@ -64,7 +64,7 @@ fn take(served: &Served) -> Result<Option<Taken>, Error> {
     let items = queue.take()?;
     let next = if items.is_empty() { queue.next_try()? } else { None };
     let wanted: Vec<Key> = items.iter().filter(|item| !item.supplied).map(|item| item.key.clone()).collect();
-    let batch = served.job.read(Which::Keys(&wanted))?;
+    let batch = served.job.read(Which::Keys(&wanted, None))?;
     Ok(Some(Taken { queue: queue.table.oid(), items, batch, next }))
 }
 

@@ -42,6 +42,8 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
+            provenance: None,
+            replaces: None,
         })
     };
     given().and_then(|wish| wish.carry_out()).or_raise();
@@ -62,16 +64,20 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
         let mut fillers = fillers(&table);
         fillers.retain(is_attached);
         fillers.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        if let Some(queue) = existing_queue(&table, &fillers) {
-            let rows = queue.count()?;
-            if rows > 0 {
-                warning::dropped_queue(&table.name(), embedding.as_str(), rows);
-            }
-            queue.drop_table()?;
+        let rows = drop_queue(&table, &fillers)?;
+        if rows > 0 {
+            warning::dropped_queue(&table.name(), embedding.as_str(), rows);
         }
         Ok(())
     };
     detached().or_raise();
+}
+
+/// Drops the queue of a column that these triggers have filled, if there is one; returns how many rows waited.
+pub(in crate::api) fn drop_queue(table: &Table, dropped: &[Filler]) -> Result<i64, Error> {
+    let Some(queue) = existing_queue(table, dropped) else { return Ok(0) };
+    let rows = queue.count()?;
+    queue.drop_table().map(|()| rows)
 }
 
 /// The queue of a column that these triggers fill, if it is as it should be.
@@ -187,12 +193,16 @@ fn parse_timing(timing: &str) -> Result<Timing, Error> {
 }
 
 /// What somebody wants attached.
-struct Wish {
-    relation: pg_sys::Oid,
-    embedding: String,
-    columns: Vec<String>,
-    model: String,
-    timing: Timing,
+#[derive(Debug)]
+pub(in crate::api) struct Wish {
+    pub(in crate::api) relation: pg_sys::Oid,
+    pub(in crate::api) embedding: String,
+    pub(in crate::api) columns: Vec<String>,
+    pub(in crate::api) model: String,
+    pub(in crate::api) timing: Timing,
+    pub(in crate::api) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(in crate::api) replaces: Option<String>,
 }
 
 impl Wish {
@@ -216,10 +226,7 @@ impl Wish {
         self.check(&table)?;
         let existing = self.compatible(&table, &hash)?;
         existing.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        let queue = self.queue(&table, &existing)?;
-        let arguments: Vec<&String> = if queue.is_some() { self.arguments().collect() } else { Vec::new() };
-        let (timing, queue) = (self.timing, queue.as_deref());
-        self.create(&table, &Record { timing, hash: &hash, arguments: &arguments, queue })
+        self.create(&table, &hash, &existing)
     }
 
     /// The queue that the triggers are to have; one that there is, or a new one. Lets go of one that is not wanted.
@@ -286,7 +293,8 @@ impl Wish {
         Ok(existing)
     }
 
-    fn check(&self, table: &Table) -> Result<Target, Error> {
+    /// Fails unless table and columns can have what is wanted.
+    pub(in crate::api) fn check(&self, table: &Table) -> Result<Target, Error> {
         let moment = match self.timing {
             Timing::Row => Moment::Before,
             Timing::Statement | Timing::Queue => Moment::After,
@@ -329,7 +337,19 @@ impl Wish {
         }
     }
 
-    fn create(&self, table: &Table, record: &Record<'_>) -> Result<(), Error> {
+    /// Makes the triggers, and a queue where they need one, unless there is one of triggers that have been dropped. That
+    /// they fit, and the model, has been checked.
+    pub(in crate::api) fn create(&self, table: &Table, hash: &str, dropped: &[Filler]) -> Result<(), Error> {
+        let queue = self.queue(table, dropped)?;
+        self.create_with(table, hash, queue.as_deref())
+    }
+
+    fn create_with(&self, table: &Table, hash: &str, queue: Option<&str>) -> Result<(), Error> {
+        let (provenance, replaces) = (self.provenance.as_deref(), self.replaces.as_deref());
+        // A trigger that writes to another table is only believed if its arguments are recorded.
+        let arguments: Vec<&String> = if queue.is_some() { self.arguments().collect() } else { Vec::new() };
+        let record =
+            Record { timing: self.timing, hash, arguments: &arguments, provenance, replaces, queue };
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
             Timing::Statement | Timing::Queue => &[
@@ -371,7 +391,7 @@ fn warn_of_later(table: &Table, name: &str) {
     }
 }
 
-pub(super) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
+pub(in crate::api) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     spi::execute(&format!("DROP TRIGGER {name} ON {}", table.quoted_name()))
 }

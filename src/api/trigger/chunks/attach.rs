@@ -133,7 +133,7 @@ impl Wish {
         drop(link);
         drop(seen);
         let table = Table::open_to_change(self.relation, Change::Add)?;
-        create_triggers(&table, &name, &arguments, &hash)
+        create_triggers(&table, &name.table, &arguments, &hash)
     }
 
     /// Makes sure that texts can be cut as is wanted, and embedded; returns the length of vectors.
@@ -320,23 +320,34 @@ impl Link<'_> {
 
 /// The triggers of a table that keep this chunk table.
 fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
+    keepers_of(documents, &name.schema, &name.table)
+}
+
+/// The same, of a chunk table by its name.
+pub(in crate::api) fn keepers_of(documents: &Table, schema: &str, table: &str) -> Vec<TriggerEntry> {
     let function = trigger_function(FUNCTION);
     let mut triggers = documents.triggers();
     triggers.retain(|trigger| {
         trigger.function == function
-            && trigger.arguments.get(2) == Some(&name.schema)
-            && trigger.arguments.get(3) == Some(&name.table)
+            && trigger.arguments.get(2).is_some_and(|name| name == schema)
+            && trigger.arguments.get(3).is_some_and(|name| name == table)
     });
     triggers
 }
 
-fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
-    let record = Record { timing: Timing::Statement, hash, arguments, queue: None };
+pub(in crate::api) fn create_triggers(
+    table: &Table,
+    name: &str,
+    arguments: &[&String; 5],
+    hash: &str,
+) -> Result<(), Error> {
+    let record =
+        Record { timing: Timing::Statement, hash, arguments, provenance: None, replaces: None, queue: None };
     let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
     for (suffix, event) in EVENTS {
-        let trigger = quote_identifier(&trigger_name(table, &name.table, suffix));
+        let trigger = quote_identifier(&trigger_name(table, name, suffix));
         let event = event.replace("{table}", &quoted_table);
         spi::execute(&format!(
             "CREATE TRIGGER {trigger} {event} FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.{FUNCTION}({arguments})"

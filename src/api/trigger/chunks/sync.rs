@@ -26,7 +26,7 @@ use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::vector::Vector;
 use vector_embed_protocol::Purpose;
 
-pub(super) const FUNCTION: &str = "embed_chunks";
+pub(in crate::api) const FUNCTION: &str = "embed_chunks";
 
 /// Documents that are looked at together, and bytes of their texts, a single longer one apart.
 const BATCH_DOCUMENTS: usize = 4096;
