@@ -17,10 +17,11 @@ COMMENT ON FUNCTION vector_embed.embed_later() IS
     'trigger AFTER INSERT, or AFTER UPDATE, FOR EACH STATEMENT, made by attach: queues rows, whose vectors background workers make after commit';
 
 CREATE FUNCTION vector_embed.attach(
-    relation regclass, embedding text, columns text[], model text DEFAULT NULL, timing text DEFAULT 'row')
+    relation regclass, embedding text, columns text[], model text DEFAULT NULL, timing text DEFAULT 'row',
+    provenance text DEFAULT NULL)
     RETURNS void
     AS 'MODULE_PATHNAME', 'attach_wrapper' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION vector_embed.attach(regclass, text, text[], text, text) IS
+COMMENT ON FUNCTION vector_embed.attach(regclass, text, text[], text, text, text) IS
     'makes triggers that keep a vector column true to the text of other columns';
 
 CREATE FUNCTION vector_embed.detach(relation regclass, embedding text) RETURNS void

@@ -35,6 +35,11 @@ impl Timing {
         }
     }
 
+    /// Every one.
+    pub(crate) fn all() -> [Self; 3] {
+        [Self::Row, Self::Statement, Self::Queue]
+    }
+
     /// The trigger function.
     pub(crate) fn function(self) -> &'static str {
         match self {
@@ -164,8 +169,7 @@ impl Filler {
 
 /// The triggers of a table that fill vector columns.
 pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
-    let functions = [Timing::Row, Timing::Statement, Timing::Queue]
-        .map(|timing| (timing, trigger_function(timing.function())));
+    let functions = Timing::all().map(|timing| (timing, trigger_function(timing.function())));
     let mut fillers = Vec::new();
     for trigger in table.triggers() {
         if let Some((timing, _)) = functions.iter().find(|(_, function)| *function == trigger.function) {
@@ -179,14 +183,36 @@ pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
     fillers
 }
 
+/// What the comment of the trigger that runs asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// The hash that the model must have; `None` if the trigger was not made by `attach`.
+    pub(crate) hash: Option<String>,
+    /// The number of the column that keeps it with each row.
+    pub(crate) provenance: Option<i16>,
+}
+
+impl Terms {
+    pub(crate) fn of(call: &TriggerCall<'_>) -> Result<Self, Error> {
+        let comment = call.comment();
+        let hash = match Recorded::from_comment(comment.as_deref()) {
+            Recorded::Nothing => return Ok(Self::default()),
+            Recorded::Hash(hash) => hash,
+            Recorded::Unreadable => return Err(Error::TriggerComment(call.name())),
+        };
+        let noted = Noted::from_comment(comment.as_deref());
+        let table = call.table();
+        let column = |name: &String| table.column(name).and_then(|column| table.hash_column(&column));
+        Ok(Self {
+            hash: Some(noted.next.unwrap_or(hash)),
+            provenance: noted.provenance.as_ref().map(column).transpose()?,
+        })
+    }
+}
+
 /// The hash that the model of the trigger that runs must have; `None` if it was not made by `attach`.
 pub(crate) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Error> {
-    let comment = call.comment();
-    match Recorded::from_comment(comment.as_deref()) {
-        Recorded::Nothing => Ok(None),
-        Recorded::Hash(hash) => Ok(Some(Noted::from_comment(comment.as_deref()).next.unwrap_or(hash))),
-        Recorded::Unreadable => Err(Error::TriggerComment(call.name())),
-    }
+    Ok(Terms::of(call)?.hash)
 }
 
 /// Whether a comment records these arguments. Only a table's owner can comment on its triggers; others may make them, and

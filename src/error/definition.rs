@@ -13,6 +13,8 @@ pub(crate) enum ColumnFault {
     NoText { of: String },
     /// Its type, named here, is not one of pgvector's.
     NoVector { of: String },
+    /// It cannot keep a model's hash.
+    NoHash { of: String },
     /// Its text is generated, and not there when it is needed.
     GeneratedSource { stored: bool },
     /// Its vector would be generated.
@@ -179,6 +181,11 @@ impl ColumnFault {
                 let message = format!("{name} is of type {of}, which takes no vectors");
                 Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
                     .hint("Types vector and halfvec of pgvector and domains over them do.")
+            }
+            Self::NoHash { of } => {
+                let message = format!("{name} of type {of} cannot keep the hash of a model");
+                Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
+                    .hint("Types text and varchar can, of 64 characters or more, where it is not generated.")
             }
             Self::GeneratedSource { stored } => {
                 let told = Told::new(

@@ -244,6 +244,12 @@ pub(crate) enum Outcome {
 }
 
 impl Statement {
+    /// Runs it now. Of its errors only code, message, detail and hint are left.
+    pub(crate) fn execute(self) -> Outcome {
+        // SAFETY: the closure has nothing to drop when an error leaves it.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| self.run()) }
+    }
+
     /// Runs it.
     ///
     /// # Safety

@@ -315,6 +315,22 @@ impl Table {
         Ok(TextColumn { number: column.number, kind })
     }
 
+    /// The column as one that keeps a model's hash: its number.
+    pub(crate) fn hash_column(&self, column: &Column) -> Result<i16, Error> {
+        const DIGITS: i32 = 64;
+        let header = pg_sys::VARHDRSZ as i32;
+        let is_text = match column.type_oid {
+            pg_sys::TEXTOID => true,
+            pg_sys::VARCHAROID => column.modifier < 0 || column.modifier - header >= DIGITS,
+            _ => false,
+        };
+        if is_text && column.generated == Generated::No {
+            Ok(column.number)
+        } else {
+            Err(self.fault(&column.name, ColumnFault::NoHash { of: Type(column.type_oid).name() }))
+        }
+    }
+
     /// The column as one that takes vectors.
     pub(crate) fn vector_column(&self, column: &Column) -> Result<VectorColumn, Error> {
         if column.generated != Generated::No {

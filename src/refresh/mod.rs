@@ -5,7 +5,9 @@
 //! that are still as they were read ([`Job::write`]). Whoever calls begins and ends the transactions, and says as whom
 //! they run. A row at fault fails alone.
 
+pub(crate) mod chunks;
 mod embed;
+mod keyed;
 mod read;
 mod write;
 
@@ -16,11 +18,11 @@ use pgrx::pg_sys;
 use crate::attachment::target::Target;
 use crate::attachment::{Filler, Recorded, fillers};
 use crate::error::{ColumnFault, Error, Failure};
-use crate::pg::statement::{Cell, CellKind, Rows};
-use crate::pg::table::{KeyColumn, Moment, Table};
-use crate::pg::text::from_server;
+use crate::pg::table::{Moment, Table};
 use crate::pg::types::Type;
 
+use chunks::ChunkJob;
+use keyed::Keyed;
 pub(crate) use read::{Need, Which};
 
 /// What is attached, by names: it outlives transactions.
@@ -34,6 +36,10 @@ pub(crate) struct Job {
     pub(crate) hash: Option<String>,
     /// The column that keeps the hash with each row.
     pub(crate) provenance: Option<String>,
+    /// Whose chunks the rows are, if they are: triggers of that table keep them.
+    pub(crate) documents: Option<pg_sys::Oid>,
+    /// Whether there are vectors of another model yet.
+    pub(crate) is_being_renewed: bool,
 }
 
 /// The values of a row's primary key, as PostgreSQL writes them while [`crate::pg::exact::Exact`] is in force, in the
@@ -97,7 +103,7 @@ impl Job {
     pub(crate) fn of(table: &Table, filler: &Filler) -> Result<Self, Error> {
         let hash = match &filler.recorded {
             Recorded::Nothing => None,
-            Recorded::Hash(hash) => Some(hash.clone()),
+            Recorded::Hash(hash) => Some(filler.noted.next.as_ref().unwrap_or(hash).clone()),
             Recorded::Unreadable => return Err(Error::TriggerComment(filler.trigger.name.clone())),
         };
         Ok(Self {
@@ -107,11 +113,22 @@ impl Job {
             model: filler.model().to_owned(),
             hash,
             provenance: filler.noted.provenance.clone(),
+            documents: None,
+            is_being_renewed: filler.noted.next.is_some(),
         })
     }
 
     /// Fails unless a trigger of the table still does what this is.
     pub(crate) fn check_attached(&self, table: &Table) -> Result<(), Error> {
+        if let Some(documents) = self.documents {
+            let (schema, name) = (table.schema(), table.name());
+            let jobs = ChunkJob::all(&Table::open_briefly(documents)?)?;
+            let is_this = |job: &ChunkJob| (&job.schema, &job.table) == (&schema, &name);
+            return match jobs.iter().any(is_this) {
+                true => Ok(()),
+                false => Err(table.fault(&self.embedding, ColumnFault::NotAttached)),
+            };
+        }
         let is_this = |filler: &Filler| {
             (filler.embedding(), filler.model(), filler.columns())
                 == (self.embedding.as_str(), self.model.as_str(), self.columns.as_slice())
@@ -129,89 +146,45 @@ impl Job {
     }
 }
 
-/// SQL about the rows `t` of a table.
+/// SQL about the rows `t` of a table and their vectors.
 struct Statements<'t> {
-    table: &'t Table,
+    keyed: Keyed<'t>,
     job: &'t Job,
     target: Target,
-    key: Vec<KeyColumn>,
 }
 
 impl<'t> Statements<'t> {
     fn new(table: &'t Table, job: &'t Job) -> Result<Self, Error> {
-        let (target, key) = (job.target(table)?, table.primary_key()?);
-        Ok(Self { table, job, target, key })
+        Ok(Self { target: job.target(table)?, keyed: Keyed::new(table)?, job })
     }
 
-    /// The columns of rows that name others by their keys: `place`, `k0`, …, and `more`.
-    fn rows(&self, more: &[(&str, CellKind)]) -> Rows {
-        let keys: Vec<String> = (0..self.key.len()).map(|place| format!("k{place}")).collect();
-        let columns = [("place", CellKind::Int)]
-            .into_iter()
-            .chain(keys.iter().map(|name| (name.as_str(), CellKind::Text)))
-            .chain(more.iter().copied());
-        Rows::new(columns)
-    }
-
-    /// The values of a key of `v`, of the key's types.
-    fn key_values(&self) -> Vec<String> {
-        let value = |(place, column): (usize, &KeyColumn)| {
-            format!("v.k{place}::{}", self.table.type_of(column.number))
-        };
-        self.key.iter().enumerate().map(value).collect()
-    }
-
-    /// That `t` is the row that `v` names.
-    fn is_named(&self) -> String {
-        let clauses = self.key.iter().zip(self.key_values()).map(|(column, value)| {
-            let of_table = format!("t.{}", self.table.quoted_column(column.number));
-            self.table.key_equality(*column, &of_table, &value)
-        });
-        clauses.collect::<Vec<_>>().join(" AND ")
-    }
-
-    /// The columns of the key of `t`.
-    fn key_columns(&self) -> String {
-        let columns = self.key.iter().map(|column| format!("t.{}", self.table.quoted_column(column.number)));
-        columns.collect::<Vec<_>>().join(", ")
+    fn table(&self) -> &'t Table {
+        self.keyed.table
     }
 
     fn sources(&self) -> Vec<String> {
-        let number = |number: i16| format!("t.{}", self.table.quoted_column(number));
+        let number = |number: i16| format!("t.{}", self.table().quoted_column(number));
         self.target.sources.iter().map(|source| number(source.number)).collect()
     }
 
     fn embedding(&self) -> String {
-        format!("t.{}", self.table.quoted_column(self.target.embedding.number))
+        format!("t.{}", self.table().quoted_column(self.target.embedding.number))
     }
 
-    /// What tells texts and vector of `t` from others: their hashes, so that nothing long has to be kept.
+    /// What tells texts and vector of `t` from others.
     fn fingerprint(&self) -> String {
-        let hash = |bytes: String| format!("pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex')");
-        // No conversion: the bytes as they are.
-        let text =
-            |column: &String| hash(format!("pg_catalog.convert_to({column}::pg_catalog.text, 'SQL_ASCII')"));
-        let vector = hash(Type(self.target.embedding.base_type).binary(&self.embedding()));
-        let parts: Vec<String> = self.sources().iter().map(text).chain([vector]).collect();
+        let vector = hash(&Type(self.target.embedding.base_type).binary(&self.embedding()));
+        let parts: Vec<String> =
+            self.sources().iter().map(|source| text_hash(source)).chain([vector]).collect();
         format!("pg_catalog.concat({})", parts.join(", ',', "))
-    }
-
-    fn from(&self) -> String {
-        format!("{}{} AS t", self.table.only(), self.table.quoted_name())
     }
 }
 
-impl Key {
-    /// The key as PostgreSQL's own errors tell it, `(id)=(5)`.
-    pub(crate) fn tell(&self, table: &Table) -> Result<String, Error> {
-        let names: Vec<String> =
-            table.primary_key()?.iter().map(|column| table.column_name(column.number)).collect();
-        let values: Vec<String> = self.0.iter().map(|value| from_server(value)).collect();
-        Ok(format!("({})=({})", names.join(", "), values.join(", ")))
-    }
+/// The hash of a text: nothing long has to be kept to know it again. No conversion, but the bytes as they are.
+fn text_hash(value: &str) -> String {
+    hash(&format!("pg_catalog.convert_to({value}::pg_catalog.text, 'SQL_ASCII')"))
+}
 
-    /// Cells of a row that names this one, behind its place.
-    fn cells(&self, place: usize) -> impl Iterator<Item = Cell<'_>> {
-        [Cell::Int(place as i32)].into_iter().chain(self.0.iter().map(|value| Cell::Raw(value)))
-    }
+fn hash(bytes: &str) -> String {
+    format!("pg_catalog.encode(pg_catalog.sha256({bytes}), 'hex')")
 }

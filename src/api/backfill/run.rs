@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Pace;
 use super::state::{Progress, Run, Work};
+use super::task::{Taken, Task};
 use crate::error::{Error, Failure};
 use crate::pg::identity::Restricted;
 use crate::pg::latch::sleep;
@@ -12,7 +13,7 @@ use crate::pg::memory::Scratch;
 use crate::pg::table::Table;
 use crate::pg::transaction::Committing;
 use crate::pg::warning::{self, notice};
-use crate::refresh::{Batch, Job, Key, Locking, Need, Outcome, Which};
+use crate::refresh::{Key, Locking, Need, Outcome, Which};
 
 /// How often the client is told.
 const TELL: Duration = Duration::from_secs(10);
@@ -29,9 +30,9 @@ struct Tally {
     first: Option<(Key, Failure)>,
 }
 
-pub(super) struct Runner<'a> {
+pub(super) struct Runner<'a, T> {
     committing: &'a Committing,
-    job: Job,
+    job: T,
     /// What it is for, and what it looks for now.
     work: Need,
     need: Need,
@@ -48,19 +49,19 @@ pub(super) struct Runner<'a> {
     memory: Scratch,
 }
 
-impl<'a> Runner<'a> {
-    pub(super) fn new(committing: &'a Committing, job: Job, need: Need, pace: Pace) -> Result<Self, Error> {
+impl<'a, T: Task> Runner<'a, T> {
+    pub(super) fn new(committing: &'a Committing, job: T, need: Need, pace: Pace) -> Result<Self, Error> {
         committing.look();
         let total = {
-            let _restricted = Restricted::unless_owner(Table::look_at(job.relation)?.owner());
+            let _restricted = Restricted::unless_owner(Table::look_at(job.relation())?.owner());
             job.count(need)?
         };
         let work = Work {
-            relation: job.relation,
-            embedding: job.embedding.clone(),
-            model: job.model.clone(),
+            relation: job.relation(),
+            embedding: job.column(),
+            model: job.model().to_owned(),
             stale: need == Need::Renewal,
-            details: serde_json::json!([job.columns, job.hash, job.provenance]).to_string(),
+            details: job.details().to_string(),
         };
         let (run, after) = Run::begin(&work, total)?;
         committing.commit();
@@ -113,9 +114,9 @@ impl<'a> Runner<'a> {
         loop {
             let which = Which::Next { after: after.as_ref(), need: self.need, limit: self.pace.batch };
             let batch = self.read(which)?;
-            let Some(last) = batch.rows.last() else { return Ok(()) };
-            let (last, is_cut) = (last.key.clone(), batch.is_cut);
-            self.tally.found += batch.rows.len() as u64;
+            let Taken { rows, last, is_cut, .. } = T::taken(&batch);
+            let Some(last) = last else { return Ok(()) };
+            self.tally.found += rows as u64;
             // What comes after all have been made anew is quickly looked for again.
             let noted = (self.need == self.work).then_some(&last);
             let again = self.embed_and_write(batch, Locking::Skip, noted)?;
@@ -132,11 +133,11 @@ impl<'a> Runner<'a> {
     }
 
     /// Reads rows in a transaction of its own.
-    fn read(&mut self, which: Which<'_>) -> Result<Batch, Error> {
+    fn read(&mut self, which: Which<'_>) -> Result<T::Batch, Error> {
         let Self { memory, committing, job, .. } = self;
         committing.look();
         let batch = {
-            let _restricted = Restricted::unless_owner(Table::look_at(job.relation)?.owner());
+            let _restricted = Restricted::unless_owner(Table::look_at(job.relation())?.owner());
             memory.within(|| job.read(which))?
         };
         memory.reset();
@@ -147,7 +148,7 @@ impl<'a> Runner<'a> {
     /// Embeds what was read, and writes it in a transaction of its own. Returns the keys of rows to be tried again.
     fn embed_and_write(
         &mut self,
-        mut batch: Batch,
+        mut batch: T::Batch,
         locking: Locking,
         after: Option<&Key>,
     ) -> Result<Vec<Key>, Error> {
@@ -155,8 +156,8 @@ impl<'a> Runner<'a> {
         job.embed(&mut batch)?;
         committing.look();
         let outcomes = {
-            let table = Table::look_at(job.relation)?;
-            job.check_attached(&table)?;
+            let table = Table::look_at(job.relation())?;
+            job.check(&table)?;
             let _restricted = Restricted::unless_owner(table.owner());
             memory.within(|| job.write(batch, locking))?
         };
@@ -192,8 +193,8 @@ impl<'a> Runner<'a> {
             sleep(BETWEEN_ATTEMPTS);
             let batch = self.read(Which::Keys(&keys, Some(self.need)))?;
             // What was too much to be taken at once.
-            let left =
-                if batch.is_cut { keys[batch.rows.len() + batch.gone.len()..].to_vec() } else { Vec::new() };
+            let Taken { rows, gone, is_cut, .. } = T::taken(&batch);
+            let left = if is_cut { keys.split_off(rows + gone) } else { Vec::new() };
             keys = self.embed_and_write(batch, Locking::Skip, None)?;
             keys.extend(left);
         }
@@ -220,19 +221,19 @@ impl<'a> Runner<'a> {
 
     fn tell_progress(&mut self) -> Result<(), Error> {
         self.told = Instant::now();
-        let (name, column) = (Table::look_at(self.job.relation)?.name(), &self.job.embedding);
+        let (name, column) = (Table::look_at(self.job.relation())?.name(), self.job.column());
         let rate = self.written as f64 / self.begun.elapsed().as_secs_f64();
         let (written, total) = (self.written, self.total);
         notice(format!(
-            "column \"{column}\" of relation \"{name}\": {written} of {total} vectors, {rate:.0} a second"
+            "column \"{column}\" of relation \"{name}\": {written} of {total} rows, {rate:.0} a second"
         ));
         Ok(())
     }
 
     fn tell_end(&self) -> Result<(), Error> {
-        let table = Table::look_at(self.job.relation)?;
-        let (name, column) = (table.name(), &self.job.embedding);
-        notice(format!("column \"{column}\" of relation \"{name}\": {} vectors made", self.written));
+        let table = Table::look_at(self.job.relation())?;
+        let (name, column) = (table.name(), self.job.column());
+        notice(format!("column \"{column}\" of relation \"{name}\": {} rows embedded", self.written));
         if let Some((key, failure)) = &self.tally.first {
             let message = format!(
                 "{} rows of relation \"{name}\" have got no vectors in column \"{column}\"",

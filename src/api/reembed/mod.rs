@@ -48,7 +48,7 @@ fn reembed_start(
         let committing = Committing::begin("reembed_start", &call)?;
         let job = start(relation, &embedding, &new_model)?;
         committing.commit();
-        backfill::of_job(&committing, job, Need::Vector, pace)
+        backfill::of_job(&committing, job, Need::Vector, pace).map(|_| ())
     };
     start().or_raise();
 }
@@ -170,7 +170,7 @@ impl Old {
 
 /// Tables of the same owner that have chunks somewhere.
 fn documents_of(chunks: &Table) -> Result<Vec<pg_sys::Oid>, Error> {
-    let function = crate::pg::table::trigger_function(crate::api::trigger::chunks::sync::FUNCTION);
+    let function = crate::pg::table::trigger_function(crate::refresh::chunks::FUNCTION);
     let sql = format!(
         "SELECT DISTINCT t.tgrelid::pg_catalog.oid::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
          JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid WHERE t.tgfoid = {} AND c.relowner = {}",
@@ -221,8 +221,10 @@ fn start(relation: pg_sys::Oid, embedding: &str, new_model: &str) -> Result<Job,
         VectorKind::Vector => Type(old_column.vector_type()).sql(),
         VectorKind::Halfvec => Type(old_column.base_type).sql(),
     };
-    add_column(&table, column.number, &wish.embedding, &format!("{of}({dimensions})"))?;
+    let changes = additions(&table, column.number, &wish.embedding, &format!("{of}({dimensions})"))?;
+    // ALTER TABLE wants nobody to look at it. The lock stays.
     drop((seen, table));
+    changes.iter().try_for_each(|change| spi::execute(change))?;
     let table = Table::open_to_change(relation, Change::Drop)?;
     wish.check(&table)?;
     wish.create(&table, &hash, &[])?;
@@ -230,8 +232,8 @@ fn start(relation: pg_sys::Oid, embedding: &str, new_model: &str) -> Result<Job,
     Renewal::find(&Table::look_at(relation)?, embedding).map(|renewal| renewal.job)
 }
 
-/// Adds a column that is stored as the other is.
-fn add_column(table: &Table, like: i16, column: &str, of: &str) -> Result<(), Error> {
+/// Statements that add a column which is stored as the other is.
+fn additions(table: &Table, like: i16, column: &str, of: &str) -> Result<Vec<String>, Error> {
     let (name, column) = (table.quoted_name(), quote_identifier(column));
     let sql = format!(
         "SELECT a.attstorage, a.attcompression, pg_catalog.array_to_string(a.attoptions, ', '), \
@@ -260,5 +262,5 @@ fn add_column(table: &Table, like: i16, column: &str, of: &str) -> Result<(), Er
     changes.extend(compression.map(|method| format!("ALTER COLUMN {column} SET COMPRESSION {method}")));
     changes.extend(options.map(|options| format!("ALTER COLUMN {column} SET ({options})")));
     changes.extend(statistics.map(|target| format!("ALTER COLUMN {column} SET STATISTICS {target}")));
-    changes.iter().try_for_each(|change| spi::execute(&format!("ALTER TABLE {name} {change}")))
+    Ok(changes.into_iter().map(|change| format!("ALTER TABLE {name} {change}")).collect())
 }

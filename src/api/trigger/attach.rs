@@ -30,6 +30,7 @@ fn attach(
     columns: Option<TextArray<'_>>,
     model: Option<Text<'_>>,
     timing: Option<Text<'_>>,
+    provenance: Option<Text<'_>>,
 ) {
     let given = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
@@ -42,7 +43,7 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
-            provenance: None,
+            provenance: provenance.as_ref().map(|column| column.as_str().to_owned()),
             replaces: None,
         })
     };
@@ -306,6 +307,12 @@ impl Wish {
             return Err(Error::NoColumns);
         }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
+        if let Some(provenance) = &self.provenance {
+            if *provenance == self.embedding || self.columns.contains(provenance) {
+                return Err(table.fault(provenance, ColumnFault::Repeated));
+            }
+            table.hash_column(&table.column(provenance)?)?;
+        }
         if self.timing != Timing::Row {
             check_kind(table)?;
             table.primary_key()?;
@@ -323,7 +330,11 @@ impl Wish {
         kinds.sort_unstable();
         kinds == self.kinds()
             && (self.timing != Timing::Queue || existing_queue(table, fillers).is_some())
-            && fillers.iter().all(|filler| filler.timing == self.timing && filler.trigger.fires())
+            && fillers.iter().all(|filler| {
+                filler.timing == self.timing
+                    && filler.trigger.fires()
+                    && filler.noted.provenance == self.provenance
+            })
     }
 
     /// When the triggers fire, as `tgtype` has it.

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::attachment::target::Target;
-use crate::attachment::{check_kind, recorded_hash};
+use crate::attachment::{Terms, check_kind};
 use crate::client::vectors;
 use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::memory::Scratch;
@@ -147,16 +147,18 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(call: &TriggerCall<'_>, table: &'a Table, target: &'a Target) -> Result<Self, Error> {
+        let Terms { hash, provenance } = Terms::of(call)?;
+        let kept = provenance.zip(hash.clone());
         Ok(Self {
             table,
             target,
-            hash: recorded_hash(call)?,
+            hash,
             texts: Vec::new(),
             bytes: 0,
             rows: Vec::new(),
             memory: Scratch::new(),
             scratch: Scratch::new(),
-            write_back: WriteBack::new(table, target.embedding, &target.sources)?,
+            write_back: WriteBack::new(table, target.embedding, &target.sources, kept)?,
         })
     }
 

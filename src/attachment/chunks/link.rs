@@ -7,7 +7,12 @@ use crate::attachment::check_kind;
 use crate::error::{ColumnFault, Error, TableFault};
 use crate::pg::spi;
 use crate::pg::statement::CellKind;
-use crate::pg::table::{Column, KeyColumn, Kind, Moment, Table, TextColumn, VectorColumn, quote_identifier};
+use crate::pg::table::{
+    Column, KeyColumn, Kind, Moment, Table, TextColumn, VectorColumn, quote_identifier, quote_literal,
+};
+
+/// Matches what is no blank, which has no chunks.
+const TEXT: &str = r"[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
 
 /// Both tables, and what the triggers' arguments name in them.
 pub(crate) struct Link<'t> {
@@ -256,15 +261,34 @@ impl<'t> Link<'t> {
         Ok(clauses.collect::<Result<Vec<_>, _>>()?.join(" AND "))
     }
 
-    /// That there is a chunk of the document `d`.
-    pub(crate) fn has_chunks(&self) -> Result<String, Error> {
+    /// That there is a chunk of a document, by the name that this has.
+    pub(crate) fn has_chunks(&self, document: &str) -> Result<String, Error> {
         let clauses = self.key.iter().zip(&self.chunk_key).map(|(of, column)| {
-            let value = format!("d.{}", self.documents.quoted_column(of.number));
-            let one = format!("t.{}", quote_identifier(&column.name));
+            let value = format!("{document}.{}", self.documents.quoted_column(of.number));
+            let one = format!("c.{}", quote_identifier(&column.name));
             self.chunks.equality(column, &one, &self.cast_key(value, of.number, column))
         });
         let clauses = clauses.collect::<Result<Vec<_>, _>>()?.join(" AND ");
-        Ok(format!("EXISTS (SELECT FROM ONLY {} AS t WHERE {clauses})", self.chunks.quoted_name()))
+        Ok(format!("EXISTS (SELECT FROM ONLY {} AS c WHERE {clauses})", self.chunks.quoted_name()))
+    }
+
+    /// That a document has text, by the name that this has: what is blank has no chunks.
+    pub(crate) fn has_text(&self, document: &str) -> String {
+        let text = format!("{document}.{}::pg_catalog.text", self.documents.quoted_column(self.text.number));
+        format!("{text} OPERATOR(pg_catalog.~) {}", quote_literal(TEXT))
+    }
+
+    /// The contents that documents have vectors of.
+    pub(crate) fn select_contents(&self) -> Result<String, Error> {
+        let columns = &self.options.columns;
+        Ok(format!(
+            "SELECT v.doc, t.{}::pg_catalog.text FROM vector_embed_rows AS v JOIN ONLY {} AS t ON {} \
+             WHERE t.{} IS NOT NULL",
+            quote_identifier(&columns.content),
+            self.chunks.quoted_name(),
+            self.is_chunk("w")?,
+            quote_identifier(&columns.embedding),
+        ))
     }
 
     /// A value of a document's key as the chunk table has it.

@@ -1,6 +1,7 @@
 //! The specification of the running product. A module for each topic, a test for each statement.
 
 mod arguments;
+mod backfill;
 mod batches;
 mod cache;
 mod cancel;

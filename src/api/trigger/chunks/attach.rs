@@ -7,7 +7,6 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::sync::FUNCTION;
 use crate::attachment::chunks::link::{Link, check_documents, qualified};
 use crate::attachment::chunks::options::{Names, Options};
 use crate::attachment::chunks::passages;
@@ -24,6 +23,7 @@ use crate::pg::table::{
 use crate::pg::text::Text;
 use crate::pg::vector::TextArray;
 use crate::pg::warning::notice;
+use crate::refresh::chunks::FUNCTION;
 
 /// What fires each of the triggers, and the end of its name.
 const EVENTS: [(&str, &str); 4] = [
