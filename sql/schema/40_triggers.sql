@@ -68,7 +68,9 @@ CREATE VIEW vector_embed.attachments AS
     FROM (
         SELECT t.tgrelid::pg_catalog.regclass AS relation, a.arguments,
                CASE p.proname WHEN 'embed_row' THEN 'row' WHEN 'embed_later' THEN 'queue'
-                              ELSE 'statement' END AS timing,
+                              ELSE CASE WHEN bool_and(vector_embed.recorded_queue(
+                                  pg_catalog.obj_description(t.oid, 'pg_trigger')) IS NOT NULL)
+                                  THEN 'queue' ELSE 'statement' END END AS timing,
                bool_and(t.tgenabled IN ('O', 'A')) AS enabled, array_agg(t.tgname ORDER BY t.tgname) AS triggers,
                bool_or(t.tgtype & 4 <> 0) AND bool_or(t.tgtype & 16 <> 0)
                AND (p.proname <> 'embed_chunks' OR bool_or(t.tgtype & 8 <> 0) AND bool_or(t.tgtype & 32 <> 0))

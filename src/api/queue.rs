@@ -46,7 +46,7 @@ fn queue_depths() -> Depths {
         let rates = queue_notes::rates(current_database());
         let mut rows = Vec::new();
         of_user(|relation, served| {
-            let embedding = ServerText(served.job.embedding.clone());
+            let embedding = ServerText(served.work.column());
             let Ok(queue) = Queue::open(relation, &served.queue, Access::Read) else {
                 // It is not there, or not as it should be.
                 rows.push((relation.oid(), embedding, None, None, None, None, None));
@@ -88,7 +88,7 @@ fn queue_failures() -> Failures {
             for failed in queue.failures()? {
                 let (key, next_try) = (ServerText(failed.key), ServerText(failed.next_try));
                 let (sqlstate, message) = (failed.sqlstate.map(ServerText), failed.message.map(ServerText));
-                let embedding = ServerText(served.job.embedding.clone());
+                let embedding = ServerText(served.work.column());
                 rows.push((relation.oid(), embedding, key, sqlstate, message, failed.attempts, next_try));
             }
             Ok(())
@@ -200,8 +200,8 @@ fn check(served: &Served) -> Result<(), Error> {
     if settings::queue_workers() == 0 {
         return Err(Error::NoQueueWorkers);
     }
-    let job = &served.job;
+    let work = &served.work;
     let wanted =
-        vectors::Wanted { model: &job.model, purpose: Purpose::Document, expected_hash: job.hash.as_deref() };
+        vectors::Wanted { model: work.model(), purpose: Purpose::Document, expected_hash: work.hash() };
     vectors::embed(&[""], &wanted, &mut |_, _| {}).map_err(Error::without_place)
 }

@@ -71,6 +71,8 @@ pub(crate) enum Error {
     Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
+    #[error("unrecognized timing: \"{0}\"")]
+    ChunkTiming(String),
     #[error("no queue workers are allowed")]
     NoQueueWorkers,
     #[error("timed out while rows of relation \"{table}\" waited to be embedded")]
@@ -175,6 +177,7 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::ChunkTiming(_)
             | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
@@ -297,6 +300,7 @@ impl Error {
                 Some("Declare it as text, and cast what is read.".to_owned())
             }
             Self::Timing(_) => Some("Available values: row, statement, queue.".to_owned()),
+            Self::ChunkTiming(_) => Some("Available values: statement, queue.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
     }

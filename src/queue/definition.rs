@@ -8,10 +8,10 @@ use crate::pg::spi;
 use crate::pg::table::{Persistence, Table, quote_identifier, quote_literal};
 
 impl Queue<'_> {
-    /// Makes the queue of a vector column. Belongs to who owns the relation, and goes when that does.
-    pub(crate) fn create(relation: &Table, embedding: &str) -> Result<String, Error> {
+    /// Makes the queue of a vector column, or of a chunk table. Belongs to who owns the relation, and goes when that does.
+    pub(crate) fn create(relation: &Table, of: &str) -> Result<String, Error> {
         let key = relation.primary_key()?;
-        let name = free_name(relation, embedding);
+        let name = free_name(relation, of);
         let quoted = format!("{}.{}", quote_identifier(&relation.schema()), quote_identifier(&name));
         let unlogged = match relation.persistence() {
             Persistence::Permanent => "",
@@ -28,9 +28,8 @@ impl Queue<'_> {
         spi::execute(&format!("CREATE INDEX ON {quoted} (next_try) WHERE next_try IS NOT NULL"))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE supplied"))?;
         let comment = format!(
-            "rows of {} that wait for their vector in {}; kept by vector_embed",
+            "rows of {} that wait for what is to be in {of}; kept by vector_embed",
             relation.name(),
-            quote_identifier(embedding)
         );
         spi::execute(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(&comment)))?;
         let keys = key.iter().enumerate().map(|(place, column)| {
@@ -73,9 +72,9 @@ const MORE_COLUMNS: [(&str, &str); 6] = [
 ];
 
 /// A name that tells what it is the queue of, cut to what a name may have, and numbered if it is taken.
-fn free_name(relation: &Table, embedding: &str) -> String {
+fn free_name(relation: &Table, of: &str) -> String {
     const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
-    let (schema, base) = (relation.schema(), format!("{}_{embedding}", relation.name()));
+    let (schema, base) = (relation.schema(), format!("{}_{of}", relation.name()));
     (0..)
         .map(|number| {
             let suffix = if number == 0 { "_queue".to_owned() } else { format!("_queue{number}") };

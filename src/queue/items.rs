@@ -10,9 +10,6 @@ use crate::pg::statement::{Cell, CellKind, Command, Rows};
 use crate::pg::text::from_server;
 use crate::refresh::Key;
 
-/// Items that are taken at once, each of those never tried and those that are tried again.
-const MOST_ITEMS: usize = 1000;
-
 /// After that many failures a row waits until somebody asks for it.
 const MOST_ATTEMPTS: i32 = 10;
 /// Time between the first failure and the second attempt, in seconds; it doubles with each further one.
@@ -42,15 +39,15 @@ pub(crate) enum Todo {
 }
 
 impl Queue<'_> {
-    /// Takes a number of items whose time has come, each row once. What they say holds for rows that are read with the
+    /// Takes at most so many items whose time has come, and as many that are tried again, each row once. What they say holds for rows that are read with the
     /// same snapshot.
-    pub(crate) fn take(&self) -> Result<Vec<Item>, Error> {
+    pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
         let _exact = Exact::new();
         let columns = self.key_columns().join(", ");
         let some = |condition: &str, order: &str| {
             format!(
                 "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {} WHERE {condition} \
-                 ORDER BY {order} LIMIT {MOST_ITEMS})",
+                 ORDER BY {order} LIMIT {most})",
                 self.from()
             )
         };
@@ -65,6 +62,7 @@ impl Queue<'_> {
         let mut answer = nothing().query(self.table.owner(), &sql)?;
         let mut places: HashMap<Key, usize> = HashMap::new();
         let mut items: Vec<Item> = Vec::new();
+        let mut taken = 0;
         while let Some(row) = answer.next_row() {
             let missing = || Error::Internal("an item is not as it was asked for");
             let number = |column: i16| {
@@ -81,10 +79,11 @@ impl Queue<'_> {
             });
             let item = &mut items[place];
             item.ids.push(id);
+            taken += 1;
             item.supplied = supplied;
             item.attempts = item.attempts.max(attempts);
         }
-        if items.len() == MOST_ITEMS {
+        if taken >= most {
             self.look_ahead(&mut items)?;
         }
         Ok(items)

@@ -14,12 +14,13 @@ use std::ffi::CString;
 
 use pgrx::pg_sys;
 
-use crate::attachment::{Timing, fillers};
+use crate::attachment::{Timing, fillers, recorded_queue};
 use crate::error::{Error, TableFault};
 use crate::pg::spi;
 use crate::pg::statement::{Cell, CellKind, Command, Rows};
-use crate::pg::table::{KeyColumn, Kind, Table, quote_identifier, trigger_function};
+use crate::pg::table::{KeyColumn, Kind, Table, quote_identifier, trigger_comment, trigger_function};
 use crate::refresh::Job;
+use crate::refresh::chunks::{ChunkJob, FUNCTION};
 
 pub(crate) use items::{Item, Todo};
 pub(crate) use write_back::{WriteBack, is_written_by_worker, repeat};
@@ -196,17 +197,68 @@ impl<'q> Additions<'q> {
 /// What is attached to be served from a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
-    pub(crate) job: Job,
+    pub(crate) work: Work,
     pub(crate) queue: String,
+}
+
+/// What is made of a row.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    Vector(Job),
+    Chunks(ChunkJob),
+}
+
+impl Work {
+    pub(crate) fn relation(&self) -> pg_sys::Oid {
+        match self {
+            Self::Vector(job) => job.relation,
+            Self::Chunks(job) => job.documents,
+        }
+    }
+
+    /// The vector column, as `vector_embed.attachment_status` has it.
+    pub(crate) fn column(&self) -> String {
+        match self {
+            Self::Vector(job) => job.embedding.clone(),
+            Self::Chunks(job) => {
+                let names = [&job.schema, &job.table, &job.options.columns.embedding];
+                names.map(|name| quote_identifier(name)).join(".")
+            }
+        }
+    }
+
+    pub(crate) fn model(&self) -> &str {
+        match self {
+            Self::Vector(job) => &job.model,
+            Self::Chunks(job) => &job.model,
+        }
+    }
+
+    /// The hash that the model must have.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        match self {
+            Self::Vector(job) => job.hash.as_deref(),
+            Self::Chunks(job) => job.hash.as_deref(),
+        }
+    }
 }
 
 /// The vector columns of a table that are served from queues.
 pub(crate) fn served(table: &Table) -> Result<Vec<Served>, Error> {
     let mut found: Vec<Served> = Vec::new();
     for filler in fillers(table).iter().filter(|filler| filler.timing == Timing::Queue) {
-        let is_known = found.iter().any(|served| served.job.embedding == filler.embedding());
+        let is_known = found.iter().any(|served| served.work.column() == filler.embedding());
         if !is_known && let Some(queue) = &filler.queue {
-            found.push(Served { job: Job::of(table, filler)?, queue: queue.clone() });
+            found.push(Served { work: Work::Vector(Job::of(table, filler)?), queue: queue.clone() });
+        }
+    }
+    for trigger in table.triggers() {
+        let Some(job) = ChunkJob::of(table, &trigger)? else { continue };
+        let queue = recorded_queue(trigger_comment(trigger.oid).as_deref(), &trigger.arguments);
+        let work = Work::Chunks(job);
+        let is_known = found.iter().any(|served| served.work.column() == work.column());
+        if !is_known && let Some(queue) = queue {
+            found.push(Served { work, queue });
         }
     }
     Ok(found)
@@ -214,19 +266,20 @@ pub(crate) fn served(table: &Table) -> Result<Vec<Served>, Error> {
 
 /// The tables of this database with such columns; of a role, if one is given, those whose owner's privileges it has.
 pub(crate) fn relations(of: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>, Error> {
-    let function = trigger_function(Timing::Queue.function());
-    if function == pg_sys::InvalidOid {
+    let functions = [Timing::Queue.function(), FUNCTION].map(trigger_function);
+    if functions.contains(&pg_sys::InvalidOid) {
         return Ok(Vec::new());
     }
+    let functions = functions.map(|function| function.to_u32().to_string()).join(", ");
     let role = of.map_or(String::new(), |role| {
         format!(" AND pg_catalog.pg_has_role({}::pg_catalog.oid, c.relowner, 'USAGE')", role.to_u32())
     });
     let sql = format!(
         "SELECT DISTINCT t.tgrelid::pg_catalog.int8 FROM pg_catalog.pg_trigger AS t \
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
-         WHERE t.tgfoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND c.relpersistence OPERATOR(pg_catalog.<>) 't'{role} \
-         ORDER BY 1",
-        function.to_u32()
+         WHERE t.tgfoid OPERATOR(pg_catalog.=) ANY (ARRAY[{functions}]::pg_catalog.oid[]) \
+         AND pg_catalog.strpos(pg_catalog.obj_description(t.oid, 'pg_trigger'), '\"queue\":') OPERATOR(pg_catalog.>) 0 \
+         AND c.relpersistence OPERATOR(pg_catalog.<>) 't'{role} ORDER BY 1"
     );
     let number = |text: String| text.parse::<u32>().map(pg_sys::Oid::from).ok();
     Ok(spi::strings(&sql)?.into_iter().filter_map(number).collect())

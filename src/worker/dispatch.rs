@@ -217,6 +217,11 @@ impl Dispatch {
     }
 
     fn start_one(&mut self, database: Option<u32>, now: Instant) -> bool {
+        // What one of an earlier supervisor has left.
+        match database {
+            Some(database) => drop(queue_notes::take_served(database)),
+            None => drop(queue_notes::take_databases()),
+        }
         match QueueWorker::start(database) {
             Some(worker) => {
                 self.has_told_of_slots = false;

@@ -24,7 +24,14 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long it works before it makes room for other databases.
 const TURN: Duration = Duration::from_secs(2);
 /// How long a queue is left alone that could not be served.
-const PAUSE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(30);
+/// A batch is as large as may be done in this time, so that whoever wants a worker out of his way, DROP DATABASE for
+/// example, which waits for five seconds, does not give up before.
+const BATCH_TIME: Duration = Duration::from_secs(1);
+/// Items of a batch: to begin with, and the least and the most.
+const FIRST_ITEMS: usize = 100;
+const LEAST_ITEMS: usize = 10;
+const MOST_ITEMS: usize = 1000;
 /// Over which time rates are counted.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -57,7 +64,8 @@ fn serve(database: u32) {
     session::set(c"search_path", c"pg_catalog, pg_temp");
     session::set(c"default_transaction_isolation", c"read committed");
     session::set(c"default_transaction_read_only", c"off");
-    let mut worker = Worker { database, paused: HashMap::new(), rates: Rates::default() };
+    let mut worker =
+        Worker { database, items: FIRST_ITEMS, paused: HashMap::new(), rates: Rates::default() };
     match worker.run() {
         Ok(again) => queue_notes::tell_served(database, again),
         Err(failure) => warning!("vector_embed: queue worker failed: {}", failure.message),
@@ -67,6 +75,8 @@ fn serve(database: u32) {
 
 struct Worker {
     database: u32,
+    /// How many items are taken at once.
+    items: usize,
     /// Tables that could not be served, and until when they are left alone.
     paused: HashMap<pg_sys::Oid, Instant>,
     rates: Rates,
@@ -86,7 +96,7 @@ impl Worker {
         let mut idle_since = begin;
         loop {
             background::reload_if_told();
-            let round = session::with_memory(|| self.round())?;
+            let round = self.round()?;
             let again = match round.next {
                 _ if !round.has_queues => return Ok(Again::Never),
                 Some(next) => Again::At(next),
@@ -134,10 +144,16 @@ impl Worker {
                 due(SystemTime::now() + (*until - now));
                 continue;
             }
-            match serve::table(relation) {
+            let begin = Instant::now();
+            match serve::table(relation, self.items) {
                 Ok(Progress { rows, next }) => {
                     self.paused.remove(&relation);
-                    round.has_worked |= rows.iter().any(|(_, rows)| *rows > 0);
+                    round.has_worked |= !rows.is_empty();
+                    if begin.elapsed() > BATCH_TIME {
+                        self.items = (self.items / 2).max(LEAST_ITEMS);
+                    } else if begin.elapsed() < BATCH_TIME / 4 && !rows.is_empty() {
+                        self.items = (self.items * 2).min(MOST_ITEMS);
+                    }
                     rows.into_iter().for_each(|(queue, rows)| self.rates.count(queue, rows));
                     next.into_iter().for_each(&mut due);
                 }

@@ -6,7 +6,7 @@ use super::indexes::{Matched, free_name};
 use super::{Old, Renewal};
 use crate::api::backfill;
 use crate::api::trigger::attach::{Wish, drop_queue, drop_trigger};
-use crate::api::trigger::chunks::attach::create_triggers;
+use crate::api::trigger::chunks::attach::{create_triggers, queue_of};
 use crate::attachment::chunks::link::qualified;
 use crate::attachment::fillers;
 use crate::error::{Error, TableFault};
@@ -66,11 +66,12 @@ pub(super) fn finish(relation: pg_sys::Oid, embedding: &str, allowed: Allowed) -
             let [column, _, schema, table, options] = triggers[0].arguments.as_slice() else {
                 return Err(Error::Internal("a trigger is not as it was made"));
             };
+            let queue = queue_of(&triggers);
             triggers.iter().try_for_each(|trigger| drop_trigger(&documents, trigger))?;
             let oid = documents.oid();
             drop(documents);
             let documents = Table::look_at(oid)?;
-            create_triggers(&documents, table, &[column, &job.model, schema, table, options], &hash)
+            create_triggers(&documents, table, &[column, &job.model, schema, table, options], &hash, queue.as_deref())
         }
         _ => {
             let table = Table::look_at(relation)?;

@@ -121,7 +121,7 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     // -1 tells what is not known.
     let unknown = || ["-1::bigint".to_owned(), "-1::bigint".to_owned()];
     let served = queue::served(&table)?;
-    let pending = |embedding: &str| match served.iter().find(|served| served.job.embedding == embedding) {
+    let pending = |embedding: &str| match served.iter().find(|served| served.work.column() == embedding) {
         None => "0::bigint".to_owned(),
         Some(served) => match Queue::open(&table, &served.queue, Access::Read) {
             Ok(queue) if queue.table.may_be_read() => queue.count_of_rows(),
@@ -152,7 +152,7 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     let of_chunks = chunks::status::counts(&table);
     for of_table in &of_chunks {
         counts.extend(of_table.aggregates.clone().unwrap_or_else(unknown));
-        counts.push("0::bigint".to_owned());
+        counts.push(pending(&of_table.embedding));
     }
     if counts.len() == 1 {
         return Ok(Vec::new());

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::attachment::target::Target;
@@ -12,7 +13,7 @@ use crate::pg::exact::Exact;
 use crate::pg::identity::Restricted;
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
-use crate::pg::table::Moment;
+use crate::pg::table::{KeyColumn, Moment};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
 use crate::pg::{wake, warning};
 use crate::queue::{self, Access, Additions, Queue};
@@ -21,13 +22,20 @@ const FUNCTION: &str = "embed_later";
 
 #[pg_extern(sql = false)]
 fn embed_later(call: TriggerCall<'_>) -> Nothing {
-    if queue_rows(&call).or_raise() > 0 && wake::after_commit() {
-        // Nobody is to lose his rows because no worker can be started: they wait.
-        if let Err(error) = client::ensure_supervisor() {
-            warning::no_supervisor(&error);
-        }
+    if queue_rows(&call).or_raise() > 0 {
+        wake_workers();
     }
     Nothing
+}
+
+/// Has workers look at what was queued when the transaction has been committed.
+pub(super) fn wake_workers() {
+    if wake::after_commit()
+        && let Err(error) = client::ensure_supervisor()
+    {
+        // Nobody is to lose his rows because no worker can be started: they wait.
+        warning::no_supervisor(&error);
+    }
 }
 
 /// Queues the statement's rows that need their vectors made; returns how many.
@@ -71,11 +79,16 @@ fn queue_rows(call: &TriggerCall<'_>) -> Result<u64, Error> {
             scratch.reset();
         }
     }
+    append(&additions, table.owner())
+}
+
+/// Appends what was added, as the owner.
+pub(super) fn append(additions: &Additions<'_>, owner: pg_sys::Oid) -> Result<u64, Error> {
     if additions.is_empty() {
         return Ok(0);
     }
     // The queue's owner may have put triggers on it. They are his own business, and not whoever's who writes rows.
-    let _owner = Restricted::owner(table.owner());
+    let _owner = Restricted::owner(owner);
     let _exact = Exact::new();
     additions.append()
 }
@@ -117,6 +130,11 @@ fn follow(additions: &mut Additions<'_>, target: &Target, old: Row<'_>, new: Row
 }
 
 fn key(additions: &Additions<'_>, row: Row<'_>) -> Result<Vec<CString>, Error> {
+    key_of(additions.key(), row)
+}
+
+/// The values of a row's primary key as queues have them.
+pub(super) fn key_of(key: &[KeyColumn], row: Row<'_>) -> Result<Vec<CString>, Error> {
     let missing = Error::Internal("a column of a primary key is NULL");
-    additions.key().iter().map(|column| row.raw(column.number)).collect::<Option<_>>().ok_or(missing)
+    key.iter().map(|column| row.raw(column.number)).collect::<Option<_>>().ok_or(missing)
 }

@@ -28,6 +28,8 @@ fn workers(cluster: &Cluster) -> Vec<process::Pid> {
 }
 
 fn set_workers(client: &mut Client, count: i32) {
+    // A session knows the settings once it has the library.
+    execute(client, "LOAD 'vector_embed'");
     execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
     execute(client, "SELECT pg_reload_conf()");
 }
@@ -274,8 +276,7 @@ fn a_standby_leaves_the_queue_alone_until_it_is_promoted() {
     let standby = primary.standby();
     let mut on_standby = standby.connect();
     // Workers are turned on there, and a supervisor runs.
-    execute(&mut on_standby, "ALTER SYSTEM SET vector_embed.queue_workers = 2");
-    execute(&mut on_standby, "SELECT pg_reload_conf()");
+    set_workers(&mut on_standby, 2);
     embed(&mut on_standby, "on a standby").expect("a vector");
     let error = refused(on_standby.batch_execute("CALL vector_embed.drain('notes')"));
     assert_eq!(error.code().code(), "25006", "nothing can be written");

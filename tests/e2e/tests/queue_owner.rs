@@ -2,7 +2,7 @@
 
 use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
-use vector_embed_e2e::notes::assert_fresh;
+use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::sql::execute;
 
 /// Tries all it can when it runs, and notes as whom. What is not allowed is an error, which is caught.
@@ -16,17 +16,16 @@ const HOSTILE: &str = "
     END$$;
     CREATE FUNCTION hostile() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO log SELECT TG_ARGV[0], current_user, got FROM unnest(ARRAY[
-            attempt('ALTER ROLE hostile SUPERUSER'),
-            attempt('SET ROLE postgres'),
-            attempt('SET SESSION AUTHORIZATION postgres'),
-            attempt('RESET SESSION AUTHORIZATION'),
-            attempt('CREATE ROLE made_by_hostile SUPERUSER'),
-            attempt('COPY log TO PROGRAM ''true'''),
-            attempt('CREATE TEMPORARY TABLE pg_class (x integer)')]) AS got;
-        PERFORM attempt('SET CONSTRAINTS ALL DEFERRED');
-        PERFORM attempt('SET search_path = public, pg_catalog');
-        PERFORM attempt('SET session_replication_role = replica');
+        INSERT INTO public.log SELECT TG_ARGV[0], current_user, got FROM unnest(ARRAY[
+            public.attempt('ALTER ROLE hostile SUPERUSER'),
+            public.attempt('SET ROLE postgres'),
+            public.attempt('SET SESSION AUTHORIZATION postgres'),
+            public.attempt('RESET SESSION AUTHORIZATION'),
+            public.attempt('CREATE ROLE made_by_hostile SUPERUSER'),
+            public.attempt('COPY public.log TO PROGRAM ''true'''),
+            public.attempt('CREATE TEMPORARY TABLE pg_class (x integer)')]) AS got;
+        PERFORM public.attempt('SET search_path = public, pg_catalog');
+        PERFORM public.attempt('SET session_replication_role = replica');
         RETURN NEW;
     END$$;";
 
@@ -92,6 +91,34 @@ fn a_worker_runs_the_owner_s_triggers_as_the_owner_deferred_ones_included() {
 }
 
 #[test]
+fn an_owner_who_defers_his_triggers_again_holds_up_his_own_rows_only() {
+    let cluster = Cluster::new();
+    let (mut admin, mut owner) = scene(&cluster);
+    execute(
+        &mut owner,
+        "CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN NEW; END$$;
+         CREATE TRIGGER b BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION defer()",
+    );
+    execute(
+        &mut owner,
+        "CREATE CONSTRAINT TRIGGER d AFTER UPDATE ON notes DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION hostile('deferred')",
+    );
+    execute(&mut owner, "INSERT INTO notes VALUES (1, 'of the owner')");
+    notes::create(&mut admin, "others", "queue");
+    execute(&mut admin, "INSERT INTO others VALUES (1, 'of somebody else')");
+    execute(&mut admin, "CALL vector_embed.drain('others', '1 min')");
+    assert_fresh(&mut admin, "others", 1);
+    execute(&mut admin, "CALL vector_embed.drain('notes', '1 min')");
+    let state: String =
+        admin.query_one("SELECT sqlstate FROM vector_embed.failures", &[]).expect("a failure").get(0);
+    assert_eq!(state, "42501", "a deferred trigger is an error in a restricted operation");
+    assert!(log(&mut admin).is_empty());
+    assert_gained_nothing(&mut admin);
+}
+
+#[test]
 fn a_superuser_who_writes_or_looks_runs_nothing_of_the_queue_s_owner() {
     let cluster = Cluster::new();
     let (mut admin, mut owner) = scene(&cluster);
@@ -99,7 +126,7 @@ fn a_superuser_who_writes_or_looks_runs_nothing_of_the_queue_s_owner() {
     execute(
         &mut owner,
         "CREATE FUNCTION seen() RETURNS boolean LANGUAGE plpgsql AS $$
-         BEGIN INSERT INTO log VALUES ('policy', current_user, attempt('ALTER ROLE hostile SUPERUSER')); RETURN true; END$$;
+         BEGIN INSERT INTO public.log VALUES ('policy', current_user, public.attempt('ALTER ROLE hostile SUPERUSER')); RETURN true; END$$;
          CREATE POLICY p ON notes_embedding_queue USING (seen()) WITH CHECK (seen());
          CREATE TRIGGER b BEFORE INSERT ON notes_embedding_queue FOR EACH ROW EXECUTE FUNCTION hostile('before');
          CREATE TRIGGER a AFTER INSERT ON notes_embedding_queue FOR EACH ROW EXECUTE FUNCTION hostile('after');

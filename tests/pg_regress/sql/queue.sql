@@ -4,7 +4,9 @@
 CREATE FUNCTION is_of(vector, text) RETURNS boolean LANGUAGE sql AS 'SELECT 1 - ($1 <=> embed($2)) >= 0.999999';
 CREATE TABLE later (id integer PRIMARY KEY, title text, body text, embedding vector(384));
 SELECT vector_embed.attach('later', 'embedding', '{title,body}', timing => 'queue');
-\d+ later_embedding_queue
+SELECT attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum) FROM pg_attribute
+WHERE attrelid = 'later_embedding_queue'::regclass AND attnum > 0 ORDER BY attnum;
+SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'later_embedding_queue'::regclass ORDER BY 1;
 SELECT obj_description('later_embedding_queue'::regclass);
 SELECT tgname, tgfoid::regproc, regexp_replace(obj_description(oid, 'pg_trigger'), '[0-9a-f]{64}', '(hash)')
 FROM pg_trigger WHERE tgrelid = 'later'::regclass ORDER BY 1;
@@ -254,7 +256,48 @@ SELECT relation, depth FROM vector_embed.queue;
 RESET ROLE;
 SELECT id, is_of(embedding, body) FROM another.moved ORDER BY id;
 
+-- Chunk tables, too.
+CREATE TABLE documents (id integer PRIMARY KEY, owner text, body text);
+SELECT vector_embed.attach_chunks('documents', 'body', 'document_chunks', '{document_id}', max_tokens => 16, timing => 'sometime');
+\echo :SQLSTATE
+SELECT vector_embed.attach_chunks('documents', 'body', 'document_chunks', '{document_id}', max_tokens => 16,
+    fill => '{"owner": "owner"}', timing => 'queue');
+SELECT vector_embed.attach_chunks('documents', 'body', 'document_chunks', '{document_id}', max_tokens => 16,
+    fill => '{"owner": "owner"}', timing => 'queue');
+SELECT relation, embedding, timing, problem, chunk_table, queue FROM vector_embed.attachments WHERE relation = 'documents'::regclass;
+BEGIN;
+INSERT INTO documents VALUES (1, 'a', 'One sentence of a document. And another one, so that there are two chunks of it.'), (2, 'b', 'Short.'), (3, 'c', NULL);
+SELECT count(*) FROM document_chunks;
+SELECT key1 FROM documents_document_chunks_queue ORDER BY 1;
+COMMIT;
+CALL vector_embed.drain('documents', '5 min');
+SELECT document_id, chunk_index, owner, content, is_of(embedding, content) FROM document_chunks ORDER BY 1, 2;
+SELECT * FROM vector_embed.attachment_status('documents');
+BEGIN;
+UPDATE documents SET owner = 'z' WHERE id = 1;
+UPDATE documents SET id = 20 WHERE id = 2;
+SELECT count(*) FROM documents_document_chunks_queue;
+UPDATE documents SET body = 'One sentence of a document.' WHERE id = 1;
+UPDATE documents SET body = body;
+SELECT key1 FROM documents_document_chunks_queue ORDER BY 1;
+COMMIT;
+CALL vector_embed.drain('documents', '5 min');
+SELECT document_id, chunk_index, owner, content, is_of(embedding, content) FROM document_chunks ORDER BY 1, 2;
+DELETE FROM document_chunks WHERE document_id = 20;
+UPDATE documents SET owner = owner;
+CALL vector_embed.drain('documents', '5 min');
+SELECT document_id, content FROM document_chunks ORDER BY 1, 2;
+DELETE FROM documents WHERE id = 1;
+SELECT document_id, content FROM document_chunks ORDER BY 1, 2;
+BEGIN;
+INSERT INTO documents VALUES (5, 'e', 'Waits.');
+SELECT vector_embed.detach_chunks('documents', 'document_chunks');
+ROLLBACK;
+SELECT vector_embed.detach_chunks('documents', 'document_chunks');
+SELECT to_regclass('documents_document_chunks_queue');
+
 SET client_min_messages = warning;
+DROP TABLE documents, document_chunks;
 DROP SCHEMA another CASCADE;
 DROP ROLE regress_queue_owner, regress_queue_writer;
 DROP VIEW queued;
