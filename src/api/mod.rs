@@ -3,8 +3,8 @@
 mod backfill;
 mod chunk;
 mod embed;
-mod queue;
 mod moving;
+mod queue;
 mod reembed;
 mod status;
 mod trigger;

@@ -138,9 +138,8 @@ fn retry_failures(relation: pg_sys::Oid) -> i64 {
 fn drain(relation: Option<pg_sys::Oid>, timeout: Option<Interval>, call: ProcedureCall) {
     let drained = || {
         let relation = relation.ok_or(Error::Null("relation"))?;
-        let timeout = timeout.map(|timeout| {
-            Duration::from_micros(u64::try_from(timeout.as_micros()).unwrap_or(0))
-        });
+        let timeout =
+            timeout.map(|timeout| Duration::from_micros(u64::try_from(timeout.as_micros()).unwrap_or(0)));
         refuse_on_standby(c"CALL drain");
         let transaction = Committing::begin("vector_embed.drain", &call)?;
         wait_until_empty(&transaction, relation, timeout)

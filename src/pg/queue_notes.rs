@@ -74,9 +74,7 @@ pub(crate) fn tell_served(database: u32, again: Again) {
     let text = match again {
         Again::Never => "never".to_owned(),
         Again::Sometime => "sometime".to_owned(),
-        Again::At(time) => {
-            time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()).to_string()
-        }
+        Again::At(time) => time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()).to_string(),
     };
     write(&format!("{SERVED}{database}"), &text);
 }

@@ -27,10 +27,8 @@ impl Queue<'_> {
         spi::execute(&format!("CREATE {unlogged}TABLE {quoted} ({})", columns.join(", ")))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (next_try) WHERE next_try IS NOT NULL"))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE supplied"))?;
-        let comment = format!(
-            "rows of {} that wait for what is to be in {of}; kept by vector_embed",
-            relation.name(),
-        );
+        let comment =
+            format!("rows of {} that wait for what is to be in {of}; kept by vector_embed", relation.name(),);
         spi::execute(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(&comment)))?;
         let keys = key.iter().enumerate().map(|(place, column)| {
             let of = relation.column_name(column.number);

@@ -180,7 +180,11 @@ impl<'q> Additions<'q> {
         let Self { queue, rows, asks } = self;
         let columns: Vec<String> = (0..queue.key.len()).map(key_column).collect();
         let condition = if *asks {
-            format!(" WHERE NOT v.asks OR EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named("w"))
+            format!(
+                " WHERE NOT v.asks OR EXISTS (SELECT FROM {} WHERE {})",
+                queue.from(),
+                queue.is_named("w")
+            )
         } else {
             String::new()
         };

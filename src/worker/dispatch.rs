@@ -91,7 +91,8 @@ impl Dispatch {
         }
         self.take_notes();
         let now = Instant::now();
-        let due: Vec<u32> = self.databases.iter().filter(|(_, known)| known.next_visit <= now).map(|(d, _)| *d).collect();
+        let due: Vec<u32> =
+            self.databases.iter().filter(|(_, known)| known.next_visit <= now).map(|(d, _)| *d).collect();
         for database in due {
             self.queue(database);
         }
@@ -188,7 +189,8 @@ impl Dispatch {
 
     fn take_notes(&mut self) {
         for database in queue_notes::take_queued() {
-            if let Some(running) = self.running.iter_mut().find(|running| running.database == Some(database)) {
+            if let Some(running) = self.running.iter_mut().find(|running| running.database == Some(database))
+            {
                 running.asked_again = true;
                 running.worker.pid().into_iter().for_each(wake::wake);
             } else if self.databases.get(&database).is_some_and(|known| known.failures > 0) {
@@ -230,7 +232,9 @@ impl Dispatch {
             }
             None => {
                 if !self.has_told_of_slots {
-                    warning!("vector_embed: could not start a queue worker: no background worker slot is free");
+                    warning!(
+                        "vector_embed: could not start a queue worker: no background worker slot is free"
+                    );
                     self.has_told_of_slots = true;
                 }
                 self.next_start = now + SLOT_CHECK;

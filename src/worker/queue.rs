@@ -64,8 +64,7 @@ fn serve(database: u32) {
     session::set(c"search_path", c"pg_catalog, pg_temp");
     session::set(c"default_transaction_isolation", c"read committed");
     session::set(c"default_transaction_read_only", c"off");
-    let mut worker =
-        Worker { database, items: FIRST_ITEMS, paused: HashMap::new(), rates: Rates::default() };
+    let mut worker = Worker { database, items: FIRST_ITEMS, paused: HashMap::new(), rates: Rates::default() };
     match worker.run() {
         Ok(again) => queue_notes::tell_served(database, again),
         Err(failure) => warning!("vector_embed: queue worker failed: {}", failure.message),

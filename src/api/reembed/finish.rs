@@ -71,7 +71,13 @@ pub(super) fn finish(relation: pg_sys::Oid, embedding: &str, allowed: Allowed) -
             let oid = documents.oid();
             drop(documents);
             let documents = Table::look_at(oid)?;
-            create_triggers(&documents, table, &[column, &job.model, schema, table, options], &hash, queue.as_deref())
+            create_triggers(
+                &documents,
+                table,
+                &[column, &job.model, schema, table, options],
+                &hash,
+                queue.as_deref(),
+            )
         }
         _ => {
             let table = Table::look_at(relation)?;

@@ -359,8 +359,7 @@ impl Wish {
         let (provenance, replaces) = (self.provenance.as_deref(), self.replaces.as_deref());
         // A trigger that writes to another table is only believed if its arguments are recorded.
         let arguments: Vec<&String> = if queue.is_some() { self.arguments().collect() } else { Vec::new() };
-        let record =
-            Record { timing: self.timing, hash, arguments: &arguments, provenance, replaces, queue };
+        let record = Record { timing: self.timing, hash, arguments: &arguments, provenance, replaces, queue };
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
             Timing::Statement | Timing::Queue => &[
@@ -372,7 +371,8 @@ impl Wish {
                 ),
             ],
         };
-        let arguments = self.arguments().map(|argument| quote_literal(argument)).collect::<Vec<_>>().join(", ");
+        let arguments =
+            self.arguments().map(|argument| quote_literal(argument)).collect::<Vec<_>>().join(", ");
         let quoted_table = table.quoted_name();
         for (suffix, event) in events {
             let plain_name = trigger_name(table, &self.embedding, suffix);

@@ -94,7 +94,12 @@ pub(super) fn append(additions: &Additions<'_>, owner: pg_sys::Oid) -> Result<u6
 }
 
 /// Adds what has become of a row.
-fn add(additions: &mut Additions<'_>, target: &Target, old: Option<Row<'_>>, new: Row<'_>) -> Result<(), Error> {
+fn add(
+    additions: &mut Additions<'_>,
+    target: &Target,
+    old: Option<Row<'_>>,
+    new: Row<'_>,
+) -> Result<(), Error> {
     let has_vector = new.has_vector(target.embedding);
     let is_stale = old.map_or(!has_vector, |old| target.is_stale(old, new));
     if is_stale {

@@ -23,7 +23,8 @@ fn queued(client: &mut Client) -> i64 {
 }
 
 fn workers(cluster: &Cluster) -> Vec<process::Pid> {
-    let is_worker = |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
+    let is_worker =
+        |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
     cluster.processes().into_iter().filter(is_worker).collect()
 }
 
@@ -201,9 +202,14 @@ fn databases_take_turns() {
     let cluster = Cluster::with().uncached().setting("vector_embed.queue_workers", "1").start();
     let mut busy = cluster.database("busy");
     notes::create(&mut busy, "notes", "queue");
-    execute(&mut busy, "INSERT INTO notes SELECT i, 'some text of number ' || i FROM generate_series(1, 8000) AS i");
+    execute(
+        &mut busy,
+        "INSERT INTO notes SELECT i, 'some text of number ' || i FROM generate_series(1, 8000) AS i",
+    );
     wait::until("the worker works", || {
-        busy.query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[]).expect("a row").get(0)
+        busy.query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
+            .expect("a row")
+            .get(0)
     });
     let mut other = cluster.database("other");
     notes::create(&mut other, "notes", "queue");
@@ -233,7 +239,10 @@ fn databases_with_workers_are_dropped_and_copied() {
         notes::create(&mut client, "notes", "queue");
         execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 5000) AS i");
         wait::until("the worker works", || {
-            client.query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[]).expect("a row").get(0)
+            client
+                .query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
+                .expect("a row")
+                .get(0)
         });
         drop(client);
         wait::until("the session has ended", || {
@@ -301,7 +310,10 @@ fn a_subscriber_leaves_items_to_their_publisher() {
     execute(&mut publisher, &format!("CREATE PUBLICATION notes FOR TABLE notes, {QUEUE}"));
     let connection =
         format!("host={} port=5432 user=postgres dbname=postgres", publishing.socket_directory().display());
-    execute(&mut subscriber, &format!("CREATE SUBSCRIPTION notes CONNECTION '{connection}' PUBLICATION notes"));
+    execute(
+        &mut subscriber,
+        &format!("CREATE SUBSCRIPTION notes CONNECTION '{connection}' PUBLICATION notes"),
+    );
     execute(&mut publisher, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
     wait::until("the items have arrived", || queued(&mut subscriber) == 20);
     // Somebody queues a row there, in another table; when that is done the worker has seen both.
@@ -368,7 +380,8 @@ fn a_model_that_changed_stops_the_queue_until_it_is_there_again() {
     let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
     assert_error(&error, "55000");
     assert_eq!(queued(&mut client), 1);
-    let failures: i64 = client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
+    let failures: i64 =
+        client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
     assert_eq!(failures, 0, "it is not the row's fault");
 }
 

@@ -82,14 +82,20 @@ fn two_hundred_kills_of_worker_engine_and_server_lose_nothing() {
             } else if kill % WORKER == 0 {
                 let worker = wait::found("a worker runs", || {
                     // After a crash somebody has to use the extension.
-                    config.connect(NoTls).and_then(|mut client| client.batch_execute("SELECT embed('x')")).ok();
+                    config
+                        .connect(NoTls)
+                        .and_then(|mut client| client.batch_execute("SELECT embed('x')"))
+                        .ok();
                     worker(&cluster)
                 });
                 process::send(worker, Signal::KILL);
                 killed[1] += 1;
             } else {
                 let engine = wait::found("an engine runs", || {
-                    config.connect(NoTls).and_then(|mut client| client.batch_execute("SELECT embed('x')")).ok();
+                    config
+                        .connect(NoTls)
+                        .and_then(|mut client| client.batch_execute("SELECT embed('x')"))
+                        .ok();
                     cluster.engines().first().copied()
                 });
                 process::send(engine, Signal::KILL);
@@ -108,7 +114,10 @@ fn two_hundred_kills_of_worker_engine_and_server_lose_nothing() {
             .expect("a row")
             .get(0);
         assert_eq!(failed, 0, "rows fail for another reason");
-        client.query_one("SELECT vector_embed.retry_failures('notes') = 0", &[]).expect("a row").get::<_, bool>(0)
+        client
+            .query_one("SELECT vector_embed.retry_failures('notes') = 0", &[])
+            .expect("a row")
+            .get::<_, bool>(0)
     };
     for _ in 0..120 {
         if is_done(&mut client) {
@@ -119,6 +128,7 @@ fn two_hundred_kills_of_worker_engine_and_server_lose_nothing() {
     let rows: i64 = client.query_one("SELECT count(*) FROM notes", &[]).expect("a row").get(0);
     assert!(rows > 0);
     assert_fresh(&mut client, "notes", rows);
-    let failures: i64 = client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
+    let failures: i64 =
+        client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
     assert_eq!(failures, 0);
 }

@@ -49,7 +49,10 @@ fn log(client: &mut Client) -> Vec<(String, String, Option<String>)> {
 
 fn assert_gained_nothing(client: &mut Client) {
     let gained = client
-        .query_one("SELECT count(*) FROM pg_roles WHERE rolname ~ 'hostile' AND (rolsuper OR rolname <> 'hostile')", &[])
+        .query_one(
+            "SELECT count(*) FROM pg_roles WHERE rolname ~ 'hostile' AND (rolsuper OR rolname <> 'hostile')",
+            &[],
+        )
         .expect("a row");
     assert_eq!(gained.get::<_, i64>(0), 0, "roles: {:?}", log(client));
 }
@@ -72,7 +75,10 @@ fn a_worker_runs_the_owner_s_triggers_as_the_owner_deferred_ones_included() {
     execute(&mut owner, "CALL vector_embed.drain('notes', '1 min')");
     hostile_triggers(&mut owner, "notes");
     hostile_triggers(&mut owner, "notes_embedding_queue");
-    execute(&mut owner, "TRUNCATE log; INSERT INTO notes_embedding_queue (key1) SELECT id FROM notes; UPDATE notes SET embedding = NULL WHERE false");
+    execute(
+        &mut owner,
+        "TRUNCATE log; INSERT INTO notes_embedding_queue (key1) SELECT id FROM notes; UPDATE notes SET embedding = NULL WHERE false",
+    );
     // Only what the worker does is looked at.
     execute(&mut admin, "TRUNCATE public.log; NOTIFY nothing");
     execute(&mut admin, "CALL vector_embed.drain('notes', '1 min')");
@@ -80,12 +86,17 @@ fn a_worker_runs_the_owner_s_triggers_as_the_owner_deferred_ones_included() {
     let by: Vec<&str> = log.iter().map(|(_, by, _)| by.as_str()).collect();
     assert!(by.iter().all(|by| *by == "hostile"), "{log:?}");
     assert!(log.iter().all(|(_, _, got)| got.is_none()), "nothing has succeeded: {log:?}");
-    for place in ["before notes", "after notes", "deferred notes", "after notes_embedding_queue", "deferred notes_embedding_queue"] {
+    for place in [
+        "before notes",
+        "after notes",
+        "deferred notes",
+        "after notes_embedding_queue",
+        "deferred notes_embedding_queue",
+    ] {
         assert!(log.iter().any(|(of, ..)| of == place), "{place} ran: {log:?}");
     }
     assert_gained_nothing(&mut admin);
-    let left: i64 =
-        admin.query_one("SELECT count(*) FROM notes_embedding_queue", &[]).expect("a row").get(0);
+    let left: i64 = admin.query_one("SELECT count(*) FROM notes_embedding_queue", &[]).expect("a row").get(0);
     assert_eq!(left, 0);
     assert_fresh(&mut admin, "notes", 5);
 }
@@ -122,7 +133,10 @@ fn an_owner_who_defers_his_triggers_again_holds_up_his_own_rows_only() {
 fn a_superuser_who_writes_or_looks_runs_nothing_of_the_queue_s_owner() {
     let cluster = Cluster::new();
     let (mut admin, mut owner) = scene(&cluster);
-    execute(&mut owner, "ALTER TABLE notes_embedding_queue ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY");
+    execute(
+        &mut owner,
+        "ALTER TABLE notes_embedding_queue ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    );
     execute(
         &mut owner,
         "CREATE FUNCTION seen() RETURNS boolean LANGUAGE plpgsql AS $$
@@ -133,14 +147,20 @@ fn a_superuser_who_writes_or_looks_runs_nothing_of_the_queue_s_owner() {
          ALTER TABLE notes_embedding_queue ALTER message SET DEFAULT attempt('ALTER ROLE hostile SUPERUSER'),
              ADD CHECK (message IS NULL OR message <> 'x' OR seen())",
     );
-    execute(&mut admin, "SET search_path = public, pg_catalog; INSERT INTO notes VALUES (1, 'By a superuser.')");
+    execute(
+        &mut admin,
+        "SET search_path = public, pg_catalog; INSERT INTO notes VALUES (1, 'By a superuser.')",
+    );
     let path: String = admin.query_one("SHOW search_path", &[]).expect("a row").get(0);
     assert_eq!(path, "public, pg_catalog", "what the trigger has set is gone");
     admin.query("SELECT * FROM vector_embed.queue", &[]).expect("the view can be read");
     admin.query("SELECT * FROM vector_embed.failures", &[]).expect("the view can be read");
     execute(&mut admin, "CALL vector_embed.drain('notes', '1 min')");
     let log = log(&mut admin);
-    assert!(log.iter().any(|(place, ..)| place == "before") && log.iter().any(|(place, ..)| place == "after"), "{log:?}");
+    assert!(
+        log.iter().any(|(place, ..)| place == "before") && log.iter().any(|(place, ..)| place == "after"),
+        "{log:?}"
+    );
     assert!(log.iter().all(|(_, by, got)| by == "hostile" && got.is_none()), "{log:?}");
     assert_gained_nothing(&mut admin);
     assert_fresh(&mut admin, "notes", 1);

@@ -21,8 +21,8 @@ use crate::pg::settings::Model;
 use crate::pg::statement::{CellKind, Command, Outcome, Rows};
 use crate::pg::table::{Table, relation_name};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
-use crate::refresh::chunks::FUNCTION;
 use crate::queue::{Access, Additions, Queue};
+use crate::refresh::chunks::FUNCTION;
 use crate::refresh::chunks::sync::{Document, Key, Look, Statements, Sync, key, named, put_document};
 
 #[pg_extern(sql = false)]
