@@ -283,7 +283,7 @@ pub(crate) fn relations(of: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>, Err
          JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
          WHERE t.tgfoid OPERATOR(pg_catalog.=) ANY (ARRAY[{functions}]::pg_catalog.oid[]) \
          AND pg_catalog.strpos(pg_catalog.obj_description(t.oid, 'pg_trigger'), '\"queue\":') OPERATOR(pg_catalog.>) 0 \
-         AND c.relpersistence OPERATOR(pg_catalog.<>) 't'{role} ORDER BY 1"
+         AND c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'{role} ORDER BY 1"
     );
     let number = |text: String| text.parse::<u32>().map(pg_sys::Oid::from).ok();
     Ok(spi::strings(&sql)?.into_iter().filter_map(number).collect())

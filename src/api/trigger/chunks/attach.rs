@@ -94,8 +94,9 @@ fn detach_chunks(relation: pg_sys::Oid, chunk_table: Text<'_>) {
         drop(seen);
         let table = Table::open_to_change(relation, Change::Drop)?;
         let dropped = keepers(&table, &name);
+        let queue = queue_of(&dropped);
         dropped.iter().try_for_each(|trigger| drop_trigger(&table, trigger))?;
-        if let Some(queue) = queue_of(&dropped).and_then(|name| Queue::open(&table, &name, Access::Read).ok())
+        if let Some(queue) = queue.and_then(|name| Queue::open(&table, &name, Access::Read).ok())
         {
             let rows = queue.count()?;
             if rows > 0 {
