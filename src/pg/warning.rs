@@ -66,7 +66,7 @@ pub(crate) fn dropped_queue(table: &str, column: &str, count: i64) {
     let code = PgSqlErrorCode::ERRCODE_WARNING;
     let message = format!("{} of relation \"{table}\" waited to be embedded", rows(count));
     ErrorReport::new(code, for_server(message), "vector_embed")
-        .set_detail(for_server(format!("What column \"{column}\" has there is not of the text.")))
+        .set_detail(for_server(format!("What \"{column}\" has for them is not of their text.")))
         .report(pgrx::PgLogLevel::WARNING);
 }
 

@@ -96,8 +96,7 @@ fn detach_chunks(relation: pg_sys::Oid, chunk_table: Text<'_>) {
         let dropped = keepers(&table, &name);
         let queue = queue_of(&dropped);
         dropped.iter().try_for_each(|trigger| drop_trigger(&table, trigger))?;
-        if let Some(queue) = queue.and_then(|name| Queue::open(&table, &name, Access::Read).ok())
-        {
+        if let Some(queue) = queue.and_then(|name| Queue::open(&table, &name, Access::Read).ok()) {
             let rows = queue.count()?;
             if rows > 0 {
                 warning::dropped_queue(&table.name(), &name.table, rows);
