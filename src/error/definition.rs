@@ -110,6 +110,8 @@ pub(crate) enum TableFault {
     RowsWait { rows: i64 },
     /// No column of it is attached.
     NothingAttached,
+    /// It has no primary key to go through it by.
+    NoOrder,
     /// Indexes of a column are missing or not valid for the column that takes its place.
     NoIndexes { names: Vec<String> },
     /// Rows lack the vector of a new column.
@@ -299,7 +301,7 @@ impl TableFault {
             .hint("Run the statements that vector_embed.reembed_indexes gives."),
             Self::StillMissing { rows, column } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("{rows} rows of relation \"{table}\" have no vector in column \"{column}\""),
+                format!("{} of relation \"{table}\" without a vector in column \"{column}\"", rows_of(*rows as u64)),
             )
             .hint("Call vector_embed.backfill, or pass allow_missing => true."),
             Self::Dependents { column, dependents } => Told::new(
@@ -308,6 +310,12 @@ impl TableFault {
             )
             .detail(format!("They would stay with the old column: {}.", dependents.join(", ")))
             .hint("Drop them and make them anew afterwards, or pass keep_dependents => true."),
+            Self::NoOrder => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Rows are found, and gone through, by primary key.")
+            .hint("Add a primary key."),
             Self::NothingAttached => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("no column of relation \"{table}\" is attached"),
@@ -502,4 +510,9 @@ impl TriggerFault {
             .hint(format!("Write {function}('embedding', 'model', 'column', ...).")),
         }
     }
+}
+
+/// So many rows, in words.
+pub(crate) fn rows_of(count: u64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }

@@ -41,6 +41,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
     // context and resource owner are again what they were.
     unsafe {
         let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let contexts = pg_sys::error_context_stack;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
         let work = AssertUnwindSafe(work);
@@ -59,7 +60,10 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
         .execute();
         match &outcome {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            Err(_) => {
+                pg_sys::error_context_stack = contexts;
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;

@@ -3,7 +3,8 @@
 use std::ffi::CStr;
 
 use super::{Key, Locking, Outcome};
-use crate::error::Error;
+use crate::error::{Error, TableFault};
+use crate::pg::row::Row;
 use crate::pg::statement::{Answer, Cell, CellKind, Rows};
 use crate::pg::table::{KeyColumn, Table};
 use crate::pg::text::from_server;
@@ -23,7 +24,11 @@ pub(super) enum Place<'a> {
 
 impl<'t> Keyed<'t> {
     pub(super) fn new(table: &'t Table) -> Result<Self, Error> {
-        Ok(Self { table, key: table.primary_key()? })
+        let key = table.primary_key().map_err(|error| match error {
+            Error::Table { fault: TableFault::NoPrimaryKey, .. } => table.unfit(TableFault::NoOrder),
+            other => other,
+        })?;
+        Ok(Self { table, key })
     }
 
     /// The columns of rows that name others by their keys: `place`, `k0`, …, and `more`.
@@ -96,6 +101,15 @@ impl<'t> Keyed<'t> {
             }
         };
         named.query(self.table.owner(), &sql)
+    }
+
+    /// What [`Self::select`] gives of a row before all else.
+    pub(super) fn place_and_key(&self, row: Row<'_>) -> Result<(usize, Key), Error> {
+        let missing = || Error::Internal("a row is not as it was asked for");
+        let place = row.written(1)?.and_then(|place| place.parse().ok()).ok_or_else(missing)?;
+        let last = self.key.len() as i16 + 1;
+        let key = (2..=last).map(|number| row.raw(number)).collect::<Option<Vec<_>>>();
+        Ok((place, Key(key.ok_or_else(missing)?)))
     }
 
     /// How many rows have a condition.

@@ -140,6 +140,11 @@ impl Job {
         }
     }
 
+    /// Fails unless a table's rows can be gone through.
+    pub(crate) fn check_key(table: &Table) -> Result<(), Error> {
+        Keyed::new(table).map(|_| ())
+    }
+
     /// The columns in the table as it is now.
     fn target(&self, table: &Table) -> Result<Target, Error> {
         Target::new(table, &self.embedding, &self.model, &self.columns, Moment::After)

@@ -1,5 +1,7 @@
 //! The first phase: which rows, and what their texts are.
 
+use std::ffi::CString;
+
 use super::keyed::Place;
 use super::{Batch, Job, Key, Pending, State, Statements};
 use crate::attachment::target::Target;
@@ -9,9 +11,12 @@ use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::statement::Answer;
 use crate::pg::table::{Table, quote_identifier, quote_literal};
+use crate::pg::transaction::attempt;
 
 /// Bytes of texts that are taken at once, a single longer one apart.
 pub(super) const MOST_BYTES: usize = 8 << 20;
+/// What a row takes beside its text, roughly.
+pub(super) const ROW_BYTES: usize = 256;
 
 /// Which rows are read.
 #[derive(Debug, Clone, Copy)]
@@ -67,24 +72,71 @@ impl Job {
     }
 }
 
+impl Pending {
+    fn bytes(&self) -> usize {
+        match &self.state {
+            State::Text(text) => ROW_BYTES + text.len(),
+            _ => ROW_BYTES,
+        }
+    }
+}
+
 impl Statements<'_> {
+    /// Reads rows together, or else one by one, so that a text that cannot even be read fails alone.
     fn read(&self, which: Which<'_>) -> Result<Batch, Error> {
-        let columns = format!("{}, {}", self.fingerprint(), self.sources().join(", "));
         let (place, need, keys, limit) = which.place();
         let needs = need.map_or(Ok("true".to_owned()), |need| self.needs(need))?;
-        self.take(self.keyed.select(place, &columns, &needs)?, keys, limit)
+        if let Ok(batch) = attempt(|| self.take(self.select(place, &needs)?, keys, limit)) {
+            return Ok(batch);
+        }
+        let mut batch = self.batch();
+        let mut looked_for = 0;
+        let mut answer = self.keyed.select(place, "true", &needs)?;
+        let mut bytes = 0;
+        while let Some(row) = answer.next_row() {
+            if bytes >= MOST_BYTES {
+                batch.is_cut = true;
+                return Ok(batch);
+            }
+            let (place, key) = self.keyed.place_and_key(row)?;
+            let one = std::slice::from_ref(&key);
+            let read = attempt(|| self.take(self.select(Place::Keys(one), "true")?, one, 1));
+            match read {
+                Ok(read) => {
+                    bytes += read.rows.iter().map(Pending::bytes).sum::<usize>();
+                    batch.rows.extend(read.rows);
+                }
+                Err(failure) => batch.rows.push(Pending {
+                    key,
+                    fingerprint: CString::default(),
+                    state: State::Failed(failure),
+                }),
+            }
+            if !keys.is_empty() {
+                batch.gone.extend_from_slice(&keys[looked_for..place]);
+                looked_for = place + 1;
+            }
+        }
+        batch.gone.extend_from_slice(keys.get(looked_for..).unwrap_or_default());
+        batch.is_cut = batch.rows.len() >= limit;
+        Ok(batch)
+    }
+
+    fn select(&self, place: Place<'_>, needs: &str) -> Result<Answer, Error> {
+        let columns = format!("{}, {}", self.fingerprint(), self.sources().join(", "));
+        self.keyed.select(place, &columns, needs)
+    }
+
+    /// No rows yet.
+    fn batch(&self) -> Batch {
+        let (rows, gone) = (Vec::new(), Vec::new());
+        Batch { rows, gone, is_cut: false, target: self.target.clone(), table: self.table().name() }
     }
 
     /// Takes as many rows as may be taken at once.
     fn take(&self, mut answer: Answer, keys: &[Key], limit: usize) -> Result<Batch, Error> {
         let in_answer = self.target.read_from(self.keyed.key.len() as i16 + 3);
-        let mut batch = Batch {
-            rows: Vec::new(),
-            gone: Vec::new(),
-            is_cut: false,
-            target: self.target.clone(),
-            table: self.table().name(),
-        };
+        let mut batch = self.batch();
         let mut scratch = Scratch::new();
         let mut bytes = 0;
         // Keys up to here have been looked for.
@@ -96,9 +148,7 @@ impl Statements<'_> {
             }
             let (place, pending) = scratch.within(|| self.pending(row, &in_answer))?;
             scratch.reset();
-            if let State::Text(text) = &pending.state {
-                bytes += text.len();
-            }
+            bytes += pending.bytes();
             if !keys.is_empty() {
                 batch.gone.extend_from_slice(&keys[looked_for..place]);
                 looked_for = place + 1;
@@ -113,17 +163,16 @@ impl Statements<'_> {
     }
 
     fn pending(&self, row: Row<'_>, target: &Target) -> Result<(usize, Pending), Error> {
-        let missing = || Error::Internal("a row is not as it was asked for");
-        let place = row.written(1)?.and_then(|place| place.parse().ok()).ok_or_else(missing)?;
-        let last = self.keyed.key.len() as i16 + 1;
-        let key = (2..=last).map(|number| row.raw(number)).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
-        let fingerprint = row.raw(last + 1).ok_or_else(missing)?;
+        let (place, key) = self.keyed.place_and_key(row)?;
+        let fingerprint = row
+            .raw(self.keyed.key.len() as i16 + 2)
+            .ok_or(Error::Internal("a row is not as it was asked for"))?;
         let state = match target.text(row) {
             Ok(Some(text)) => State::Text(text.into_string()),
             Ok(None) => State::Null,
             Err(error) => State::Failed(error.failure()),
         };
-        Ok((place, Pending { key: Key(key), fingerprint, state }))
+        Ok((place, Pending { key, fingerprint, state }))
     }
 
     /// That `t` lacks something.

@@ -4,6 +4,7 @@ use super::{Batch, Job, Key, Locking, Outcome, Pending, State, Statements};
 use crate::error::{Error, TableFault};
 use crate::pg::exact::Exact;
 use crate::pg::memory::Scratch;
+use crate::pg::spi;
 use crate::pg::statement::{Cell, CellKind, Command};
 use crate::pg::table::{Table, quote_identifier, quote_literal};
 use crate::pg::transaction::attempt;
@@ -15,6 +16,7 @@ impl Job {
         let table = Table::open_to_write_rows(self.relation)?;
         let statements = Statements::new(&table, self)?;
         let _exact = Exact::new();
+        fire_at_once()?;
         let Batch { rows, gone, .. } = batch;
         let (mut ready, mut outcomes) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for row in rows {
@@ -87,11 +89,17 @@ impl Statements<'_> {
     }
 }
 
+/// Has deferred triggers fire with the statement: so the row that they object to fails alone, and they run as whoever
+/// writes, not as whoever commits.
+pub(super) fn fire_at_once() -> Result<(), Error> {
+    spi::execute("SET CONSTRAINTS ALL IMMEDIATE")
+}
+
 /// What becomes of rows: all at once, or else in halves, down to the row that is at fault.
-pub(super) fn in_pieces<R>(
-    rows: &[R],
-    work: &mut dyn FnMut(&[R]) -> Result<Vec<Outcome>, Error>,
-) -> Vec<Outcome> {
+pub(super) fn in_pieces<R, W>(rows: &[R], work: &mut W) -> Vec<Outcome>
+where
+    W: FnMut(&[R]) -> Result<Vec<Outcome>, Error>,
+{
     if rows.is_empty() {
         return Vec::new();
     }

@@ -37,7 +37,7 @@ pub extern "C-unwind" fn vector_embed_supervisor_main(_argument: pg_sys::Datum) 
         }
         // Another supervisor serves this server already.
         Ok(None) => {}
-        Err(error) => error.report().report(PgLogLevel::ERROR),
+        Err(error) => error.message().report(PgLogLevel::ERROR),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Pace;
 use super::state::{Progress, Run, Work};
 use super::task::{Taken, Task};
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, rows_of};
 use crate::pg::identity::Restricted;
 use crate::pg::latch::sleep;
 use crate::pg::memory::Scratch;
@@ -233,11 +233,11 @@ impl<'a, T: Task> Runner<'a, T> {
     fn tell_end(&self) -> Result<(), Error> {
         let table = Table::look_at(self.job.relation())?;
         let (name, column) = (table.name(), self.job.column());
-        notice(format!("column \"{column}\" of relation \"{name}\": {} rows embedded", self.written));
+        notice(format!("column \"{column}\" of relation \"{name}\": {} embedded", rows_of(self.written)));
         if let Some((key, failure)) = &self.tally.first {
             let message = format!(
-                "{} rows of relation \"{name}\" have got no vectors in column \"{column}\"",
-                self.tally.failed
+                "{} of relation \"{name}\" left without a vector in column \"{column}\"",
+                rows_of(self.tally.failed)
             );
             warning::left(message, &key.tell(&table)?, &failure.sqlstate(), &failure.message);
         }

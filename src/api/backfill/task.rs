@@ -8,7 +8,7 @@ use crate::refresh::chunks::{ChunkBatch, ChunkJob};
 use crate::refresh::{Batch, Job, Key, Locking, Need, Outcome, Which};
 
 /// What was read.
-pub(super) struct Taken {
+pub(in crate::api) struct Taken {
     /// Rows that were found, and keys that no row has.
     pub(super) rows: usize,
     pub(super) gone: usize,
@@ -17,7 +17,7 @@ pub(super) struct Taken {
     pub(super) is_cut: bool,
 }
 
-pub(super) trait Task {
+pub(in crate::api) trait Task {
     type Batch;
 
     fn relation(&self) -> pg_sys::Oid;

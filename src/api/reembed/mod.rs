@@ -189,7 +189,7 @@ fn start(relation: pg_sys::Oid, embedding: &str, new_model: &str) -> Result<Job,
     let column = seen.column(embedding)?;
     let old_column = seen.vector_column(&column)?;
     let old = Old::find(&seen, embedding)?;
-    seen.primary_key()?;
+    Job::check_key(&seen)?;
     if let Some(renewal) = Renewal::look(&seen, embedding)? {
         return if renewal.job.model == new_model {
             Ok(renewal.job)

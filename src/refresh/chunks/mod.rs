@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use vector_embed_protocol::Purpose;
 
 use super::keyed::Keyed;
-use super::read::MOST_BYTES;
-use super::write::in_pieces;
+use super::read::{MOST_BYTES, ROW_BYTES};
+use super::write::{fire_at_once, in_pieces};
 use super::{Job, Key, Locking, Outcome, Which, text_hash};
 use crate::attachment::chunks::link::Link;
 use crate::attachment::chunks::options::Options;
@@ -161,9 +161,9 @@ impl ChunkJob {
                 batch.is_cut = true;
                 break;
             }
-            let (place, document) = scratch.within(|| pending(row, keyed.key.len() as i16))?;
+            let (place, document) = scratch.within(|| pending(row, &keyed))?;
             scratch.reset();
-            bytes += document.text.len();
+            bytes += document.text.len() + ROW_BYTES;
             if !keys.is_empty() {
                 batch.gone.extend_from_slice(&keys[looked_for..place]);
                 looked_for = place + 1;
@@ -268,6 +268,7 @@ impl ChunkJob {
         let link = Link::new(&documents, &chunks, &self.column, &self.options)?;
         let keyed = Keyed::new(&documents)?;
         let _exact = Exact::new();
+        fire_at_once()?;
         let ChunkBatch { documents: rows, gone, .. } = batch;
         let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
         for row in rows {
@@ -346,17 +347,16 @@ fn fingerprint(text: &str) -> String {
     format!("pg_catalog.concat({})", text_hash(text))
 }
 
-fn pending(row: Row<'_>, keys: i16) -> Result<(usize, PendingDocument), Error> {
-    let missing = || Error::Internal("a document is not as it was asked for");
-    let place = row.written(1)?.and_then(|place| place.parse().ok()).ok_or_else(missing)?;
-    let key = (2..keys + 2).map(|number| row.raw(number)).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
-    let fingerprint = row.raw(keys + 2).ok_or_else(missing)?;
+fn pending(row: Row<'_>, keyed: &Keyed<'_>) -> Result<(usize, PendingDocument), Error> {
+    let (place, key) = keyed.place_and_key(row)?;
+    let keys = keyed.key.len() as i16;
+    let fingerprint = row.raw(keys + 2).ok_or(Error::Internal("a document is not as it was asked for"))?;
     let (text, failure) = match row.written(keys + 3) {
         Ok(text) => (text.unwrap_or_default(), None),
         Err(error) => (String::new(), Some(error.failure())),
     };
     let document = PendingDocument {
-        key: Key(key),
+        key,
         fingerprint,
         text,
         known: HashMap::new(),

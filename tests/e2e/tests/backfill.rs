@@ -293,3 +293,103 @@ fn another_model_takes_the_place_of_the_first_while_others_write() {
     let row = client.query_one(index, &[]).expect("the index");
     assert!(row.get::<_, bool>(0) && !row.get::<_, bool>(1) && row.get::<_, bool>(2));
 }
+
+#[test]
+fn chunks_are_true_after_backfills_beside_writers_and_a_kill() {
+    const CALL: &str = "CALL vector_embed.backfill('documents', batch => 10)";
+    let mut cluster = Cluster::with().alone().start();
+    let mut client = cluster.connect();
+    execute(&mut client, "CREATE TABLE documents (id integer PRIMARY KEY, body text)");
+    let texts = bulk::texts(150, 60);
+    let fill = "INSERT INTO documents SELECT i, t FROM unnest($1::text[]) WITH ORDINALITY AS x (t, i)";
+    client.execute(fill, &[&texts]).expect("rows can be inserted");
+    execute(
+        &mut client,
+        "SELECT vector_embed.attach_chunks('documents', 'body', 'passages', max_tokens => 24)",
+    );
+    let chunks = "SELECT count(DISTINCT document_id) FROM passages";
+    let mut worker = cluster.connect();
+    let call = thread::spawn(move || worker.batch_execute(CALL));
+    wait::until("some documents have chunks", || {
+        client.query_one(chunks, &[]).expect("a count").get::<_, i64>(0) >= 30
+    });
+    cluster.kill();
+    assert!(call.join().expect("the thread ends").is_err(), "the kill came too late");
+    cluster.start();
+    client = cluster.connect();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut client = cluster.connect();
+            let mut step = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                step += 1;
+                let id = step * 37 % 150 + 1;
+                execute(
+                    &mut client,
+                    &format!(
+                        "UPDATE documents SET body = 'Step {step}. ' || body WHERE id = {id};
+                         DELETE FROM documents WHERE id = {id} / 2;
+                         INSERT INTO documents VALUES (1000 + {step}, 'Written in step {step}.')"
+                    ),
+                );
+            }
+        });
+        let calls: Vec<_> = (0..2)
+            .map(|_| {
+                let mut worker = cluster.connect();
+                scope.spawn(move || worker.batch_execute(CALL))
+            })
+            .collect();
+        let ended: Vec<_> = calls.into_iter().map(|call| call.join()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        writer.join().expect("the writer ends");
+        for end in ended {
+            end.expect("the thread ends").expect("the backfill succeeds");
+        }
+    });
+    execute(&mut client, CALL);
+    let wrong = "SELECT (SELECT missing FROM vector_embed.attachment_status('documents')),
+                        (SELECT count(*) FROM passages WHERE 1 - (embedding <=> embed(content)) < 0.999999),
+                        (SELECT count(*) FROM documents AS d WHERE
+                             (SELECT array_agg((c.chunk_index, c.content) ORDER BY c.chunk_index) FROM passages AS c
+                              WHERE c.document_id = d.id) IS DISTINCT FROM
+                             (SELECT array_agg((c.chunk_index, c.content) ORDER BY c.chunk_index)
+                              FROM vector_embed.chunk(d.body, max_tokens => 24) AS c))";
+    let row = client.query_one(wrong, &[]).expect("counts");
+    assert_eq!(row.get::<_, i64>(0), 0, "documents without chunks");
+    assert_eq!(row.get::<_, i64>(1), 0, "chunks with another vector");
+    assert_eq!(row.get::<_, i64>(2), 0, "documents with other chunks");
+}
+
+#[test]
+fn a_dump_amid_a_change_of_the_model_goes_on_where_it_is_restored() {
+    let cluster = Cluster::new();
+    let mut client = cluster.database("source");
+    execute(
+        &mut client,
+        "CREATE TABLE notes (id integer PRIMARY KEY, body text, embedding vector(384));
+         SELECT vector_embed.attach('notes', 'embedding', '{body}');
+         INSERT INTO notes (id, body) SELECT i, 'text ' || i FROM generate_series(1, 20) AS i;
+         CREATE TABLE told (id integer PRIMARY KEY, body text, made_by text, embedding vector(384));
+         SELECT vector_embed.attach('told', 'embedding', '{body}', timing => 'statement', provenance => 'made_by');
+         INSERT INTO told (id, body) VALUES (1, 'one')",
+    );
+    execute(&mut client, "CALL vector_embed.reembed_start('notes', 'embedding', 'all-MiniLM-L6-v2')");
+    execute(
+        &mut client,
+        "ALTER TABLE notes DISABLE TRIGGER USER; UPDATE notes SET embedding_next = NULL WHERE id < 10",
+    );
+    execute(&mut client, "ALTER TABLE notes ENABLE TRIGGER USER");
+    // psql's own commands are none of the server's.
+    let dump = cluster.run("pg_dump --inserts source");
+    let statements: Vec<&str> = dump.lines().filter(|line| !line.starts_with('\\')).collect();
+    execute(&mut cluster.empty_database("target"), &statements.join("\n"));
+    let mut restored = cluster.connect_to("target");
+    execute(&mut restored, "CALL vector_embed.reembed_start('notes', 'embedding', 'all-MiniLM-L6-v2')");
+    execute(&mut restored, "SELECT vector_embed.reembed_finish('notes', 'embedding', drop_old => true)");
+    assert_fresh(&mut restored, "notes", 20);
+    execute(&mut restored, "INSERT INTO told (id, body) VALUES (2, 'two')");
+    let told = "SELECT count(*) FROM told, vector_embed.models WHERE made_by = hash";
+    assert_eq!(restored.query_one(told, &[]).expect("a count").get::<_, i64>(0), 2);
+}

@@ -16,6 +16,8 @@ mod failures;
 mod faulty;
 mod golden;
 mod intruders;
+mod logs;
+mod long_texts;
 mod models;
 mod moving;
 mod planning;

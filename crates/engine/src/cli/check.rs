@@ -1,10 +1,11 @@
 //! `model check`.
 
+use std::convert::identity;
 use std::time::Instant;
 
-use crate::compute::{LoadedModel, Runtime, load};
+use crate::compute::{LoadedModel, Runtime, load, load_with};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Catalog, Entry, Golden, ModelSettings, Weights, describe_format, model_hash};
+use crate::model::{Catalog, Entry, Golden, ModelSettings, Precision, Weights, describe_format, model_hash};
 use vector_embed_protocol::Purpose;
 
 use super::{Places, explain, places, print};
@@ -12,8 +13,32 @@ use super::{Places, explain, places, print};
 /// Texts of ordinary length to measure with.
 const SAMPLE: &str =
     "A database keeps what it was told, also when the lights go out in the middle of a sentence.";
+/// Texts of a batch.
+const BATCH: usize = 8;
+/// Short texts of many kinds, to compare the vectors of two precisions.
+const SAMPLES: [&str; 12] = [
+    SAMPLE,
+    "Bread",
+    "The night train to the coast leaves at ten past eleven from platform four.",
+    "SELECT count(*) FROM orders WHERE paid IS NULL;",
+    "Who repairs old clocks in this town?",
+    "A child drew a blue horse. Her teacher asked whether horses are blue. They are, she said, in the evening.",
+    "connection refused: is the server running on that host and accepting connections?",
+    "Salt keeps fish for the winter; smoke does, too, and tastes better.",
+    "Wie weit ist es von hier bis zum Hafen?",
+    "Зимой река замерзает, и дети катаются на коньках.",
+    "今年的稻子比去年熟得早。",
+    "Prices rose by 3.5 % in May, 2 % in June and not at all in July.",
+];
+
 /// Below this cosine a vector is another one, see ARCHITECTURE.md.
-const AGREES: f64 = 0.99999;
+fn agrees(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => 0.99999,
+        // Real models reach 0.99, those of random numbers less.
+        Precision::Int8 => 0.95,
+    }
+}
 
 /// Loads the model, computes with it, and prints what it is.
 pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
@@ -21,7 +46,7 @@ pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
     let settings = ModelSettings::survey(&entry.dir).map_err(|problems| lacks(name, problems))?;
     let runtime = Runtime::new(places.runtime()?, places::threads());
     let start = Instant::now();
-    let model = load(&runtime, &entry, std::convert::identity).map_err(explain)?;
+    let model = load(&runtime, &entry, identity).map_err(explain)?;
     let loaded = start.elapsed();
     let (hash, bytes) = model_hash(&entry.dir, &settings.files).map_err(|problem| problem.to_string())?;
     let architecture = match &settings.weights {
@@ -31,10 +56,18 @@ pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
         ),
         Weights::Onnx(file) => (*file).to_owned(),
     };
+    let of_fp32 = match settings.precision {
+        Precision::Fp32 => None,
+        _ => Some(compare_with_fp32(
+            &model,
+            &load_with(&runtime, &entry, Some(Precision::Fp32), identity).map_err(explain)?,
+        )?),
+    };
     let rows = [
         ("model", name.to_owned()),
         ("format", describe_format(&entry.dir, &settings)),
         ("graph", architecture),
+        ("precision", settings.precision.name().to_owned()),
         ("dimensions", model.dimensions.to_string()),
         ("max tokens", settings.max_tokens.to_string()),
         ("vocabulary", model.tokenizer.vocabulary().to_string()),
@@ -47,9 +80,10 @@ pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
         ("hash", hash),
         ("load time", format!("{} ms", loaded.as_millis())),
         ("speed", format!("{:.0} tokens/s on {} threads", speed(&model)?, runtime.threads())),
-        ("golden vectors", golden(&entry, &model)?),
+        ("golden vectors", golden(&entry, &model, agrees(settings.precision))?),
     ];
-    rows.iter().try_for_each(|(label, value)| print(&format!("{label:<16}{value}\n")))
+    let of_fp32 = of_fp32.map(|text| ("against fp32", text));
+    rows.iter().chain(&of_fp32).try_for_each(|(label, value)| print(&format!("{label:<16}{value}\n")))
 }
 
 /// All that is wrong with a directory.
@@ -67,22 +101,52 @@ fn quoted(prompt: &str) -> String {
 
 /// Tokens a second in batches of eight, the median of some runs; fails if a vector is not finite.
 fn speed(model: &LoadedModel) -> Result<f64, String> {
-    let tokens =
-        model.tokenizer.tokenize(SAMPLE, Purpose::Document, model.tokenizer.limit(None)).map_err(explain)?;
-    let mut vectors = Vec::new();
-    let mut times = Vec::new();
-    for _ in 0..9 {
-        vectors.clear();
-        let start = Instant::now();
-        model.embed(std::iter::repeat_n(&*tokens.ids, 8), &mut vectors).map_err(explain)?;
-        times.push(start.elapsed());
+    let ids = tokens(model, SAMPLE, Purpose::Document)?;
+    let mut times = (0..9).map(|_| time_batch(model, &ids)).collect::<Result<Vec<_>, _>>()?;
+    times.sort_by(f64::total_cmp);
+    Ok((BATCH * ids.len()) as f64 / times[times.len() / 2])
+}
+
+/// Seconds that a batch of equal texts takes.
+fn time_batch(model: &LoadedModel, ids: &[u32]) -> Result<f64, String> {
+    let start = Instant::now();
+    model.embed(std::iter::repeat_n(ids, BATCH), &mut Vec::new()).map_err(explain)?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Speed and vectors of a model against those of the same model with fp32. The two run in turns.
+fn compare_with_fp32(model: &LoadedModel, exact: &LoadedModel) -> Result<String, String> {
+    let ids = tokens(model, SAMPLE, Purpose::Document)?;
+    let mut ratios = Vec::new();
+    for _ in 0..15 {
+        ratios.push(time_batch(exact, &ids)? / time_batch(model, &ids)?);
     }
-    times.sort();
-    Ok((8 * tokens.ids.len()) as f64 / times[times.len() / 2].as_secs_f64())
+    ratios.sort_by(f64::total_cmp);
+    let mut cosines = Vec::new();
+    for text in SAMPLES {
+        cosines
+            .push(cosine(&embed(model, text, Purpose::Document)?, &embed(exact, text, Purpose::Document)?));
+    }
+    let lowest = cosines.iter().copied().fold(1.0, f64::min);
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    let (speed, count) = (ratios[ratios.len() / 2], cosines.len());
+    Ok(format!("{speed:.2} × the speed; cosine {mean:.4} on average, {lowest:.4} at least, of {count} texts"))
+}
+
+fn tokens(model: &LoadedModel, text: &str, purpose: Purpose) -> Result<Box<[u32]>, String> {
+    let tokens = model.tokenizer.tokenize(text, purpose, model.tokenizer.limit(None)).map_err(explain)?;
+    Ok(tokens.ids)
+}
+
+fn embed(model: &LoadedModel, text: &str, purpose: Purpose) -> Result<Vec<f32>, String> {
+    let ids = tokens(model, text, purpose)?;
+    let mut vector = Vec::new();
+    model.embed(std::iter::once(&*ids), &mut vector).map_err(explain)?;
+    Ok(vector)
 }
 
 /// How near the model's vectors are to those that the directory brings; fails if one is another.
-fn golden(entry: &Entry, model: &LoadedModel) -> Result<String, String> {
+fn golden(entry: &Entry, model: &LoadedModel, agrees: f64) -> Result<String, String> {
     let Some(golden) = Golden::read(&entry.dir).map_err(|problem| problem.to_string())? else {
         return Ok("none to compare with".to_owned());
     };
@@ -91,12 +155,9 @@ fn golden(entry: &Entry, model: &LoadedModel) -> Result<String, String> {
     let mut compared = 0;
     for (purpose, vectors) in sets {
         for (number, (text, theirs)) in (1..).zip(golden.texts.iter().zip(vectors.into_iter().flatten())) {
-            let tokens =
-                model.tokenizer.tokenize(text, purpose, model.tokenizer.limit(None)).map_err(explain)?;
-            let mut ours = Vec::new();
-            model.embed(std::iter::once(&*tokens.ids), &mut ours).map_err(explain)?;
+            let ours = embed(model, text, purpose)?;
             let cosine = cosine(&ours, theirs);
-            if ours.len() != theirs.len() || cosine.is_nan() || cosine < AGREES {
+            if ours.len() != theirs.len() || cosine.is_nan() || cosine < agrees {
                 return Err(format!(
                     "the vectors of model \"{}\" are not those of golden.json\n\
                      detail: text {number} as {purpose:?}: cosine {cosine:.6}, {} dimensions where it has {}",

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::compute::{Decorate, Runtime, load};
 use crate::error::Error;
-use crate::model::{self, Added, Catalog, ModelSettings, PromptChoice, model_hash};
+use crate::model::{self, AddOptions, Added, Catalog, ModelSettings, Precision, model_hash};
 use crate::serve;
 use clap::{Args, Parser, Subcommand};
 use vector_embed_protocol::Purpose;
@@ -72,6 +72,9 @@ enum ModelCommand {
         /// Text in front of what embed_query() gets, written into the copy; "" for none
         #[arg(long, value_name = "PROMPT")]
         query_prompt: Option<String>,
+        /// What to compute in, written into the copy; by default what the directory says, which is fp32 mostly
+        #[arg(long, value_enum)]
+        precision: Option<Precision>,
         #[command(flatten)]
         places: Places,
     },
@@ -123,21 +126,21 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
             serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),
-        Command::Model(ModelCommand::Add { dir, name, document_prompt, query_prompt, places }) => {
-            add(&dir, name, &PromptChoice { document: document_prompt, query: query_prompt }, &places)
+        Command::Model(ModelCommand::Add { dir, name, document_prompt, query_prompt, precision, places }) => {
+            add(&dir, name, &AddOptions { document_prompt, query_prompt, precision }, &places)
         }
         Command::Model(ModelCommand::List { places }) => list(&places),
         Command::Model(ModelCommand::Check { name, places }) => check::check(&name, &places),
     }
 }
 
-fn add(dir: &Path, name: Option<String>, prompts: &PromptChoice, places: &Places) -> Result<(), String> {
+fn add(dir: &Path, name: Option<String>, options: &AddOptions, places: &Places) -> Result<(), String> {
     let of_directory =
         || dir.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.or_else(of_directory).ok_or("the directory has no name; give one with --name")?;
     let roots = places.models()?;
     let root = roots.first().ok_or("--models names no directory")?;
-    let added = model::add(dir, root, &name, prompts).map_err(|error| error.to_string())?;
+    let added = model::add(dir, root, &name, options).map_err(|error| error.to_string())?;
     print(&match added {
         Added::New { hash } => format!("added model \"{name}\" with hash {hash}\n"),
         Added::Present { hash } => format!("model \"{name}\" with hash {hash} was there already\n"),

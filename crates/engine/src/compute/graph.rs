@@ -1,9 +1,13 @@
 //! Making a graph for ONNX Runtime in memory.
 
+use std::collections::HashSet;
+
 use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
 use ort::memory::Allocator;
 use ort::operator::Attribute;
-use ort::value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType};
+use ort::value::{
+    Outlet, PrimitiveTensorElementType, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
+};
 
 use super::runtime::refused;
 use crate::error::ModelProblem;
@@ -19,6 +23,7 @@ const OPSET: u32 = 17;
 /// A graph that grows.
 pub(super) struct GraphBuilder {
     graph: Graph,
+    begun: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -32,7 +37,7 @@ impl GraphBuilder {
             graph.set_outputs(outputs)?;
             Ok(graph)
         };
-        Ok(Self { graph: make().map_err(|error| refused(&error))? })
+        Ok(Self { graph: make().map_err(|error| refused(&error))?, begun: HashSet::new() })
     }
 
     pub(super) fn finish(self) -> Result<Model, ModelProblem> {
@@ -44,15 +49,21 @@ impl GraphBuilder {
         make().map_err(|error| refused(&error))
     }
 
-    pub(super) fn initializer(
+    /// Whether the node that makes `name` is still to be added. It is not asked for again.
+    pub(super) fn begin(&mut self, name: &str) -> bool {
+        self.begun.insert(name.to_owned())
+    }
+
+    /// A constant; without dimensions a single number.
+    pub(super) fn initializer<T: PrimitiveTensorElementType + std::fmt::Debug + Copy>(
         &mut self,
         name: &str,
-        values: &[f32],
+        values: &[T],
         dims: &[usize],
     ) -> Result<(), ModelProblem> {
         let mut add = || -> ort::Result<()> {
             let shape = Shape::new(dims.iter().map(|dim| *dim as i64));
-            let mut tensor = Tensor::<f32>::new(&Allocator::default(), shape)?;
+            let mut tensor = Tensor::<T>::new(&Allocator::default(), shape)?;
             tensor.extract_tensor_mut().1.copy_from_slice(values);
             self.graph.add_initializer(name, tensor, false)
         };
@@ -75,6 +86,10 @@ impl GraphBuilder {
 
 pub(super) fn integer_attribute(name: &str, value: i64) -> Result<Attribute, ModelProblem> {
     Attribute::new(name, value).map_err(|error| refused(&error))
+}
+
+pub(super) fn integers_attribute(name: &str, values: &[i64]) -> Result<Attribute, ModelProblem> {
+    Attribute::new(name, values).map_err(|error| refused(&error))
 }
 
 pub(super) fn float_attribute(name: &str, value: f32) -> Result<Attribute, ModelProblem> {

@@ -8,7 +8,7 @@ use super::head::Head;
 use super::onnx::OnnxBackend;
 use super::{Backend, Batch, Runtime, TextTokenizer};
 use crate::error::{Error, ModelProblem};
-use crate::model::{Entry, Revision, Weights};
+use crate::model::{Entry, Precision, Revision, Weights};
 
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 
@@ -64,12 +64,23 @@ pub type Decorate = fn(Box<dyn Backend>) -> Box<dyn Backend>;
 
 /// Reads a model's directory and makes its session.
 pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<LoadedModel, Error> {
+    load_with(runtime, entry, None, decorate)
+}
+
+/// The same with another precision than the directory asks for, to compare the two.
+pub fn load_with(
+    runtime: &Runtime,
+    entry: &Entry,
+    precision: Option<Precision>,
+    decorate: Decorate,
+) -> Result<LoadedModel, Error> {
     let name = &entry.name;
     let bad = |problem| Error::bad_model(name, problem);
     // Taken before the files are read: a change in between is seen as a change.
     let (revision, settings) = Revision::read(&entry.dir).map_err(bad)?;
     let tokenizer = TextTokenizer::read(name, &entry.dir, &settings).map_err(bad)?;
     let mut head = Head::load(&entry.dir, &settings).map_err(bad)?;
+    let precision = precision.unwrap_or(settings.precision);
     let backend: Box<dyn Backend> = match &settings.weights {
         Weights::Safetensors(shape) => {
             if head.token_dimensions() != shape.hidden {
@@ -86,7 +97,7 @@ pub fn load(runtime: &Runtime, entry: &Entry, decorate: Decorate) -> Result<Load
                     ),
                 }));
             }
-            Box::new(EncoderBackend::load(runtime, &entry.dir, shape, head, name)?)
+            Box::new(EncoderBackend::load(runtime, &entry.dir, shape, precision, head, name)?)
         }
         Weights::Onnx(file) => Box::new(OnnxBackend::load(runtime, &entry.dir, file, head, name)?),
     };

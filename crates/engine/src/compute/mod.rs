@@ -9,13 +9,16 @@ mod onnx;
 mod onnx_files;
 mod pool;
 mod runtime;
+mod settled;
+mod squeeze;
 mod tokens;
 mod weights;
 mod words;
 
-pub use loaded::{Decorate, LoadedModel, load};
+pub use loaded::{Decorate, LoadedModel, load, load_with};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub(crate) use weights::read_weights;
 pub use words::Words;
 
 use crate::error::Error;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 use vector_embed_protocol::is_model_name;
@@ -12,6 +13,7 @@ use vector_embed_protocol::is_model_name;
 use super::files::ModelDir;
 use super::golden::GOLDEN;
 use super::hash::model_hash;
+use super::precision::{OWN_SETTINGS, OwnSettings, Precision};
 use super::settings::{ModelSettings, PROMPTS};
 use crate::error::ModelProblem;
 
@@ -46,13 +48,15 @@ pub enum AddError {
     },
 }
 
-/// Prompts to install a model with, instead of those that its directory says.
+/// What a model is installed with instead of what its directory says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PromptChoice {
-    /// In front of stored texts.
-    pub document: Option<String>,
-    /// In front of queries.
-    pub query: Option<String>,
+pub struct AddOptions {
+    /// Prompt in front of stored texts.
+    pub document_prompt: Option<String>,
+    /// Prompt in front of queries.
+    pub query_prompt: Option<String>,
+    /// What it is computed in.
+    pub precision: Option<Precision>,
 }
 
 /// What adding did.
@@ -72,9 +76,9 @@ pub enum Added {
 
 /// Copies the files that decide the vectors of the model in `source` to `root/name`, and golden vectors.
 ///
-/// Prompts are written into the copy, so that its hash covers them. Refuses a name that exists with other content. The
+/// Options are written into the copy, so that its hash covers them. Refuses a name that exists with other content. The
 /// new directory appears at once and whole.
-pub fn add(source: &Path, root: &Path, name: &str, prompts: &PromptChoice) -> Result<Added, AddError> {
+pub fn add(source: &Path, root: &Path, name: &str, options: &AddOptions) -> Result<Added, AddError> {
     if !is_model_name(name) {
         return Err(AddError::Name(name.to_owned()));
     }
@@ -91,7 +95,8 @@ pub fn add(source: &Path, root: &Path, name: &str, prompts: &PromptChoice) -> Re
         _ => {}
     }
     let added = copy(&source_dir, &settings.files, &partial)
-        .and_then(|()| choose_prompts(&partial, prompts))
+        .and_then(|()| choose_prompts(&partial, options))
+        .and_then(|()| choose_precision(&partial, options.precision))
         .and_then(|()| hash_of(&ModelDir::new(&partial)).map_err(bad))
         .and_then(|hash| put_in_place(&partial, &root.join(name), name, hash));
     if !matches!(added, Ok(Added::New { .. })) {
@@ -116,12 +121,11 @@ fn hash_of(dir: &ModelDir) -> Result<String, ModelProblem> {
 }
 
 /// Writes prompts to where sentence-transformers reads them, and leaves the rest of that file as it is.
-fn choose_prompts(dir: &Path, prompts: &PromptChoice) -> Result<(), AddError> {
-    let chosen = [("document", &prompts.document), ("query", &prompts.query)];
+fn choose_prompts(dir: &Path, options: &AddOptions) -> Result<(), AddError> {
+    let chosen = [("document", &options.document_prompt), ("query", &options.query_prompt)];
     if chosen.iter().all(|(_, prompt)| prompt.is_none()) {
         return Ok(());
     }
-    let path = dir.join(PROMPTS);
     let problem = |problem| AddError::Source { dir: dir.to_owned(), problem };
     let mut config: serde_json::Map<String, Value> =
         ModelDir::new(dir).json(PROMPTS).map_err(problem)?.unwrap_or_default();
@@ -133,10 +137,27 @@ fn choose_prompts(dir: &Path, prompts: &PromptChoice) -> Result<(), AddError> {
             }
         }
     }
-    let text = format!("{:#}\n", Value::Object(config));
-    fs::write(&path, text)
-        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
-        .map_err(|error| AddError::Write { path, error })
+    write_json(&dir.join(PROMPTS), &config)
+}
+
+/// The usual precision is not written down, so that the hash of such a model is that of its published files.
+fn choose_precision(dir: &Path, precision: Option<Precision>) -> Result<(), AddError> {
+    let path = dir.join(OWN_SETTINGS);
+    match precision {
+        None => Ok(()),
+        Some(Precision::Fp32) => match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(AddError::Write { path, error }),
+            _ => Ok(()),
+        },
+        Some(precision) => write_json(&path, &OwnSettings { precision }),
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), AddError> {
+    let text = serde_json::to_string_pretty(value).expect("strings and maps of strings are plain JSON");
+    fs::write(path, format!("{text}\n"))
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o644)))
+        .map_err(|error| AddError::Write { path: path.to_owned(), error })
 }
 
 fn copy(source: &ModelDir, files: &[String], target: &Path) -> Result<(), AddError> {

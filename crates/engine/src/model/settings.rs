@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::encoder::{Config, EncoderShape};
 use super::files::ModelDir;
 use super::modules::{Modules, Pooling, Step};
+use super::precision::{OWN_SETTINGS, OwnSettings, Precision};
 use crate::error::ModelProblem;
 
 pub(super) const CONFIG: &str = "config.json";
@@ -39,6 +40,8 @@ pub enum Weights {
 pub struct ModelSettings {
     /// The weights.
     pub weights: Weights,
+    /// What products with the weights are computed in.
+    pub precision: Precision,
     /// Length of a token's vector, where the directory says it.
     pub token_dimensions: Option<usize>,
     /// Length of the finished vectors, where the directory says it.
@@ -160,11 +163,16 @@ impl ModelSettings {
         let length: Length = reader.json(LENGTH).unwrap_or_default();
         let tokenizer: TokenizerConfig = reader.json(TOKENIZER_CONFIG).unwrap_or_default();
         let prompts: Prompts = reader.json(PROMPTS).unwrap_or_default();
+        let own: OwnSettings = reader.json(OWN_SETTINGS).unwrap_or_default();
         let modules = Modules::read(&mut reader);
         // Without it nothing can be said of the weights and the limit.
         let Some(config) = config else { return Err(reader.problems) };
         let weights = reader.weights(&config);
 
+        if own.precision != Precision::Fp32 && matches!(weights, Some(Weights::Onnx(_))) {
+            let what = format!("precision {} of an ONNX graph", own.precision.name());
+            reader.problems.push(ModelProblem::Unsupported(what));
+        }
         let (document_prompt, query_prompt) = prompts.choose();
         let has_prompt = !(document_prompt.is_empty() && query_prompt.is_empty());
         if has_prompt && !modules.include_prompt {
@@ -195,6 +203,7 @@ impl ModelSettings {
                 Weights::Onnx(_) => max_tokens,
             },
             weights,
+            precision: own.precision,
             pooling: modules.pooling,
             steps: modules.steps,
             lower_case: length.do_lower_case,

@@ -54,9 +54,10 @@ fn is_letter(c: char) -> bool {
     c.is_alphanumeric() && (c as u32) < 0x0600
 }
 
-/// The word around a place; what Unicode lets stand within words, such as a point in a number, is part of it.
+/// The word around a place; what Unicode lets stand within words, such as a point in a number or a letter of another
+/// alphabet, is part of it.
 fn word(text: &str, place: usize) -> &str {
-    let is_outside = |c: char| !is_letter(c) && !"._,;:'’·".contains(c) && !is_mark(c);
+    let is_outside = |c: char| !c.is_alphanumeric() && !"._,;:'’·".contains(c) && !is_mark(c);
     let from = text.floor_char_boundary(place.saturating_sub(LONG_WORD));
     let to = text.floor_char_boundary(place + LONG_WORD);
     let start = text[from..place].rfind(is_outside).map_or(from, |at| text.ceil_char_boundary(from + at + 1));

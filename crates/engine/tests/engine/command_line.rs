@@ -38,6 +38,20 @@ fn engine_with(runtime: &Path, root: &Path, arguments: &[&str], input: &str) -> 
 }
 
 #[test]
+fn a_model_is_added_in_another_precision_and_compared_with_fp32() {
+    let root = tempfile::tempdir().unwrap();
+    let source = golden().join("models/tiny-bert");
+    let add = ["model", "add", source.to_str().unwrap(), "--name", "tiny-int8", "--precision", "int8"];
+    let (ok, said) = engine(root.path(), &add, "");
+    assert!(ok && said.starts_with("added model \"tiny-int8\" with hash "), "{said}");
+    let (ok, said) = engine(root.path(), &["model", "check", "tiny-int8"], "");
+    assert!(ok && said.contains("precision       int8\n"), "{said}");
+    assert!(said.contains("against fp32    ") && said.contains(" × the speed; cosine 0.99"), "{said}");
+    let (ok, said) = engine(root.path(), &[&add[..6], &["int4"]].concat(), "");
+    assert!(!ok && said.contains("int4"), "{said}");
+}
+
+#[test]
 fn a_model_is_added_listed_checked_and_used() {
     let root = tempfile::tempdir().unwrap();
     let source = golden().join("models/tiny-bert");

@@ -6,7 +6,7 @@ use crate::support::{Copy, runtime};
 use vector_embed_engine::compute::load;
 use vector_embed_engine::error::Error;
 use vector_embed_engine::model::{
-    AddError, Added, Catalog, ModelDir, ModelSettings, Pooling, PromptChoice, Weights, add, model_hash,
+    AddError, AddOptions, Added, Catalog, ModelDir, ModelSettings, Pooling, Weights, add, model_hash,
 };
 
 impl Copy {
@@ -211,12 +211,12 @@ fn adding_is_idempotent_and_never_replaces_other_content() {
     let model = Copy::of("tiny-bert");
     fs::write(model.path("extra.bin"), "not read by the engine, so not copied").unwrap();
     let root = tempfile::tempdir().unwrap();
-    let Added::New { hash } = add(&model.path(""), root.path(), "mine", &PromptChoice::default()).unwrap()
+    let Added::New { hash } = add(&model.path(""), root.path(), "mine", &AddOptions::default()).unwrap()
     else {
         panic!("not new")
     };
     assert_eq!(
-        add(&model.path(""), root.path(), "mine", &PromptChoice::default()).unwrap(),
+        add(&model.path(""), root.path(), "mine", &AddOptions::default()).unwrap(),
         Added::Present { hash }
     );
     assert!(!root.path().join("mine/extra.bin").exists());
@@ -225,16 +225,16 @@ fn adding_is_idempotent_and_never_replaces_other_content() {
 
     let other = Copy::of("tiny-bert-cls");
     assert!(matches!(
-        add(&other.path(""), root.path(), "mine", &PromptChoice::default()),
+        add(&other.path(""), root.path(), "mine", &AddOptions::default()),
         Err(AddError::Exists(_))
     ));
     assert!(matches!(
-        add(&other.path(""), root.path(), "../mine", &PromptChoice::default()),
+        add(&other.path(""), root.path(), "../mine", &AddOptions::default()),
         Err(AddError::Name(_))
     ));
     fs::remove_file(other.path("tokenizer.json")).unwrap();
     assert!(matches!(
-        add(&other.path(""), root.path(), "other", &PromptChoice::default()),
+        add(&other.path(""), root.path(), "other", &AddOptions::default()),
         Err(AddError::Source { .. })
     ));
     let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vector_embed_engine::compute::load;
-use vector_embed_engine::model::{AddError, Catalog, ModelDir, ModelSettings, PromptChoice, add, model_hash};
+use vector_embed_engine::model::{AddError, AddOptions, Catalog, ModelDir, ModelSettings, add, model_hash};
 use vector_embed_protocol::Purpose;
 
 use crate::support::{Copy, golden, runtime};
@@ -151,7 +151,7 @@ fn links_out_of_the_directory_are_refused_and_not_copied() {
         let expected = format!("\"{inner}\" could not be read: it is a symbolic link that leads out");
         assert!(model.failure().contains(&expected), "{}", model.failure());
         let root = tempfile::tempdir().unwrap();
-        let added = add(&model.path(""), root.path(), "copy", &PromptChoice::default());
+        let added = add(&model.path(""), root.path(), "copy", &AddOptions::default());
         assert!(matches!(added, Err(AddError::Source { .. })));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }

@@ -4,24 +4,29 @@ use ort::editor::Model;
 use ort::value::{Outlet, TensorElementType};
 
 use super::names::{EMBEDDINGS_NORM, LayerNames, Names, POSITIONS, SEGMENTS, WORDS};
+use super::product::Range;
 use super::{DISTANCES, IDS, LENGTHS, NUMBERS, TOKENS};
 use crate::compute::graph::{
     FUSED, GraphBuilder, ONNX, float_attribute, integer_attribute, outlet, transpose,
 };
 use crate::compute::weights::Tensors;
 use crate::error::ModelProblem;
-use crate::model::{Activation, EncoderShape, Positions};
+use crate::model::{Activation, EncoderShape, Positions, Precision};
 
 pub(super) fn build(
     tensors: &Tensors<'_>,
     shape: &EncoderShape,
     names: &Names,
+    precision: Precision,
 ) -> Result<Model, ModelProblem> {
     let graph = GraphBuilder::new(
         inputs(shape, names),
         [outlet(TOKENS, TensorElementType::Float32, &[-1, -1, shape.hidden as i64])],
     )?;
-    let mut builder = EncoderBuilder { graph, tensors, shape, names };
+    let mut builder = EncoderBuilder { graph, tensors, shape, names, precision };
+    if precision == Precision::Int8 {
+        builder.graph.int8_constants(shape.activation)?;
+    }
     builder.encoder()?;
     builder.graph.finish()
 }
@@ -39,11 +44,13 @@ fn inputs(shape: &EncoderShape, names: &Names) -> Vec<Outlet> {
     inputs
 }
 
-struct EncoderBuilder<'a> {
-    graph: GraphBuilder,
-    tensors: &'a Tensors<'a>,
-    shape: &'a EncoderShape,
+/// A graph under construction, and what it is made of.
+pub(super) struct EncoderBuilder<'a> {
+    pub(super) graph: GraphBuilder,
+    pub(super) tensors: &'a Tensors<'a>,
+    pub(super) shape: &'a EncoderShape,
     names: &'a Names,
+    pub(super) precision: Precision,
 }
 
 impl EncoderBuilder<'_> {
@@ -86,27 +93,19 @@ impl EncoderBuilder<'_> {
     }
 
     fn layer(&mut self, layer: usize, x: &str, out: &str) -> Result<(), ModelProblem> {
-        let EncoderShape { hidden, heads, intermediate, activation, .. } = *self.shape;
+        let EncoderShape { hidden, intermediate, activation, .. } = *self.shape;
         let names = (self.names.layer)(layer);
         let to = |name: &str| format!("layer.{layer}.{name}");
 
-        let (weights, bias) = self.query_key_value(&names)?;
-        self.graph.initializer(&to("qkv.weight"), &weights, &[hidden, 3 * hidden])?;
-        self.graph.initializer(&to("qkv.bias"), &bias, &[3 * hidden])?;
-        let (weights, bias) = (to("qkv.weight"), to("qkv.bias"));
-        let mut inputs = vec![x, &weights, &bias, LENGTHS];
-        if self.names.distances.is_some() {
-            inputs.extend(["", DISTANCES]);
-        }
-        let heads = vec![integer_attribute("num_heads", heads as i64)?];
-        self.graph.node("Attention", FUSED, &inputs, &[&to("attention")], heads)?;
-        self.product(&names.mixed, [&to("attention"), &to("mixed")], hidden, hidden)?;
-        self.residual(&names.mixed, &names.mixed_norm, [&to("mixed"), x, &to("attended")])?;
+        self.attention(&names, layer, x)?;
+        let bias =
+            self.product(&names.mixed, (&to("attention"), Range::Symmetric), &to("mixed"), [hidden, hidden])?;
+        self.residual(&bias, &names.mixed_norm, [&to("mixed"), x, &to("attended")])?;
 
-        self.product(&names.wide, [&to("attended"), &to("wide")], hidden, intermediate)?;
-        let bias = to("wide.bias");
-        self.vector(&format!("{}.bias", names.wide), &bias, intermediate)?;
-        let biased = [&*to("wide"), &bias];
+        let rows = (&*to("attended"), Range::Symmetric);
+        let bias = self.product(&names.wide, rows, &to("wide"), [hidden, intermediate])?;
+        self.graph.initializer(&to("wide.bias"), &bias, &[intermediate])?;
+        let biased = [&*to("wide"), &to("wide.bias")];
         let active = [&*to("active")];
         match activation {
             Activation::Gelu => self.graph.node("BiasGelu", FUSED, &biased, &active, vec![])?,
@@ -116,8 +115,39 @@ impl EncoderBuilder<'_> {
                 self.graph.node("Relu", ONNX, &[&to("biased")], &active, vec![])?;
             }
         }
-        self.product(&names.narrow, [&to("active"), &to("narrow")], intermediate, hidden)?;
-        self.residual(&names.narrow, &names.narrow_norm, [&to("narrow"), &to("attended"), out])
+        let rows = (&*to("active"), Range::of(activation));
+        let bias = self.product(&names.narrow, rows, &to("narrow"), [intermediate, hidden])?;
+        self.residual(&bias, &names.narrow_norm, [&to("narrow"), &to("attended"), out])
+    }
+
+    /// Attention over the layer's input `x`.
+    fn attention(&mut self, names: &LayerNames, layer: usize, x: &str) -> Result<(), ModelProblem> {
+        let EncoderShape { hidden, heads, .. } = *self.shape;
+        let to = |name: &str| format!("layer.{layer}.{name}");
+        let heads = vec![integer_attribute("num_heads", heads as i64)?];
+        let (weights, bias) = (to("qkv.weight"), to("qkv.bias"));
+        let parts = ["query", "key", "value"].map(to);
+        let (operator, mut inputs) = match self.precision {
+            Precision::Fp32 => {
+                let (matrix, biases) = self.query_key_value(names)?;
+                self.graph.initializer(&weights, &matrix, &[hidden, 3 * hidden])?;
+                self.graph.initializer(&bias, &biases, &[3 * hidden])?;
+                ("Attention", vec![x, &weights, &bias, LENGTHS])
+            }
+            Precision::Int8 => {
+                let mut biases = Vec::with_capacity(3 * hidden);
+                for (source, part) in [&names.query, &names.key, &names.value].into_iter().zip(&parts) {
+                    biases.extend(self.product(source, (x, Range::Symmetric), part, [hidden, hidden])?);
+                }
+                self.graph.initializer(&bias, &biases, &[3 * hidden])?;
+                ("MultiHeadAttention", vec![&parts[0], &parts[1], &parts[2], &*bias, LENGTHS])
+            }
+        };
+        if self.names.distances.is_some() {
+            // Attention has a place for what was kept of earlier tokens in between.
+            inputs.extend(["", DISTANCES].iter().skip(usize::from(self.precision == Precision::Int8)));
+        }
+        self.graph.node(operator, FUSED, &inputs, &[&to("attention")], heads)
     }
 
     /// The three projections as one `[hidden, 3 × hidden]` matrix and their biases, as `Attention` takes them.
@@ -137,30 +167,23 @@ impl EncoderBuilder<'_> {
         Ok((weights, bias))
     }
 
-    /// `out = x × Wᵀ`, without the bias, which the following fused operator adds.
-    fn product(
+    /// `out = LayerNorm(x + bias + skip)`. Not by `SkipLayerNormalization`, which sums one number after the other and
+    /// takes three times as long as these nodes.
+    fn residual(
         &mut self,
-        source: &str,
-        [x, out]: [&str; 2],
-        from: usize,
-        to: usize,
+        biases: &[f32],
+        norm: &str,
+        [x, skip, out]: [&str; 3],
     ) -> Result<(), ModelProblem> {
-        let matrix = self.tensors.exactly(&format!("{source}.weight"), [to, from])?;
-        let mut transposed = vec![0.0; matrix.len()];
-        transpose(&matrix, [to, from], &mut transposed, to);
-        let name = format!("{out}.weight");
-        self.graph.initializer(&name, &transposed, &[from, to])?;
-        self.graph.node("MatMul", ONNX, &[x, &name], &[out], vec![])
-    }
-
-    /// `out = LayerNorm(x + bias + skip)`.
-    fn residual(&mut self, source: &str, norm: &str, [x, skip, out]: [&str; 3]) -> Result<(), ModelProblem> {
-        let [weight, shift, bias] = ["norm.weight", "norm.bias", "bias"].map(|name| format!("{x}.{name}"));
+        let [weight, shift, bias, biased, sum] =
+            ["norm.weight", "norm.bias", "bias", "biased", "sum"].map(|name| format!("{x}.{name}"));
         self.norm(norm, [&weight, &shift])?;
-        self.vector(&format!("{source}.bias"), &bias, self.shape.hidden)?;
-        let epsilon = vec![float_attribute("epsilon", self.shape.epsilon)?];
-        let inputs = [x, skip, &weight, &shift, &bias];
-        self.graph.node("SkipLayerNormalization", FUSED, &inputs, &[out], epsilon)
+        self.graph.initializer(&bias, biases, &[self.shape.hidden])?;
+        self.graph.node("Add", ONNX, &[x, &bias], &[&biased], vec![])?;
+        self.graph.node("Add", ONNX, &[&biased, skip], &[&sum], vec![])?;
+        let attributes =
+            vec![integer_attribute("axis", -1)?, float_attribute("epsilon", self.shape.epsilon)?];
+        self.graph.node("LayerNormalization", ONNX, &[&sum, &weight, &shift], &[out], attributes)
     }
 
     /// Takes over the two vectors of a layer normalization, which old files call gamma and beta.

@@ -4,13 +4,14 @@
 //! and the model directory stays the hub's. Pooling happens outside, as for published graphs.
 //!
 //! `build` makes the graph for all architectures; they differ in names, in how tokens are numbered, and in what is
-//! added to the attention.
+//! added to the attention. Products with weights, and their precision, are in `product`.
 
 mod bert;
 mod build;
 mod distilbert;
 mod mpnet;
 mod names;
+mod product;
 mod roberta;
 
 use ort::session::Session;
@@ -23,7 +24,7 @@ use super::runtime::{Runtime, failed, refused};
 use super::weights::Tensors;
 use super::{Backend, Batch};
 use crate::error::{Error, ModelProblem};
-use crate::model::{EncoderShape, ModelDir, Positions, SAFETENSORS};
+use crate::model::{EncoderShape, ModelDir, Positions, Precision, SAFETENSORS};
 
 // The graph's inputs and its output.
 const IDS: &str = "input_ids";
@@ -54,6 +55,7 @@ impl EncoderBackend {
         runtime: &Runtime,
         dir: &ModelDir,
         shape: &EncoderShape,
+        precision: Precision,
         head: Head,
         name: &str,
     ) -> Result<Self, Error> {
@@ -64,7 +66,7 @@ impl EncoderBackend {
             let mut tensors = Tensors::parse(&bytes, SAFETENSORS)?;
             let names = Names::of(shape.architecture);
             tensors.find_prefix(names.prefix, names::WORDS);
-            let model = build::build(&tensors, shape, names)?;
+            let model = build::build(&tensors, shape, names, precision)?;
             let distances = match names.distances {
                 None => None,
                 Some(name) => {
