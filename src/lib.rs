@@ -13,6 +13,7 @@ mod fdw;
 mod pg;
 #[allow(unsafe_code)]
 mod planner;
+mod queue;
 mod refresh;
 #[allow(unsafe_code)]
 mod worker;

@@ -4,6 +4,7 @@ mod backfill;
 mod chunk;
 mod embed;
 mod moving;
+mod queue;
 mod reembed;
 mod status;
 mod trigger;

@@ -21,12 +21,23 @@ pub(crate) enum Timing {
     Row,
     /// With the statement.
     Statement,
+    /// After the transaction, by a background worker.
+    Queue,
 }
 
 impl Timing {
+    /// What `attach` calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Statement => "statement",
+            Self::Queue => "queue",
+        }
+    }
+
     /// Every one.
-    pub(crate) fn all() -> [Self; 2] {
-        [Self::Row, Self::Statement]
+    pub(crate) fn all() -> [Self; 3] {
+        [Self::Row, Self::Statement, Self::Queue]
     }
 
     /// The trigger function.
@@ -34,6 +45,7 @@ impl Timing {
         match self {
             Self::Row => "embed_row",
             Self::Statement => "embed_statement",
+            Self::Queue => "embed_later",
         }
     }
 }
@@ -53,6 +65,9 @@ pub(crate) struct Record<'a> {
     pub(crate) provenance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) replaces: Option<&'a str>,
+    /// The table that rows are queued in, which is in the schema of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue: Option<&'a str>,
 }
 
 impl Record<'_> {
@@ -129,6 +144,8 @@ pub(crate) struct Filler {
     pub(crate) timing: Timing,
     pub(crate) recorded: Recorded,
     pub(crate) noted: Noted,
+    /// The table that rows are queued in, if that is recorded for these arguments.
+    pub(crate) queue: Option<String>,
 }
 
 impl Filler {
@@ -159,7 +176,8 @@ pub(crate) fn fillers(table: &Table) -> Vec<Filler> {
             let comment = trigger_comment(trigger.oid);
             let recorded = Recorded::from_comment(comment.as_deref());
             let noted = Noted::from_comment(comment.as_deref());
-            fillers.push(Filler { trigger, timing: *timing, recorded, noted });
+            let queue = recorded_queue(comment.as_deref(), &trigger.arguments);
+            fillers.push(Filler { trigger, timing: *timing, recorded, noted, queue });
         }
     }
     fillers
@@ -200,13 +218,27 @@ pub(crate) fn recorded_hash(call: &TriggerCall<'_>) -> Result<Option<String>, Er
 /// Whether a comment records these arguments. Only a table's owner can comment on its triggers; others may make them, and
 /// replace those that there are, which keep their comments, where TRIGGER is granted to them.
 pub(crate) fn is_recorded(comment: Option<&str>, arguments: &[String]) -> bool {
-    #[derive(Deserialize)]
-    struct Read {
-        arguments: Vec<String>,
-    }
-    let json = comment.and_then(|comment| comment.strip_prefix(MARK.trim_end_matches('{')));
-    json.and_then(|json| serde_json::from_str::<Read>(json).ok())
-        .is_some_and(|read| read.arguments == arguments)
+    read_recorded(comment).is_some_and(|read| read.arguments == arguments)
+}
+
+/// The queue that a comment records for these arguments.
+pub(crate) fn recorded_queue(comment: Option<&str>, arguments: &[String]) -> Option<String> {
+    read_recorded(comment).filter(|read| read.arguments == arguments)?.queue
+}
+
+/// The queue that a comment records for whatever arguments.
+pub(crate) fn queue_in(comment: &str) -> Option<String> {
+    read_recorded(Some(comment))?.queue
+}
+
+#[derive(Deserialize)]
+struct WithArguments {
+    arguments: Vec<String>,
+    queue: Option<String>,
+}
+
+fn read_recorded(comment: Option<&str>) -> Option<WithArguments> {
+    serde_json::from_str(comment?.strip_prefix(MARK.trim_end_matches('{'))?).ok()
 }
 
 /// Fails unless rows can be written back to a table of this kind.

@@ -86,6 +86,11 @@ impl Target {
         !alike && self.bytes(old) != self.bytes(new)
     }
 
+    /// Whether the row has text, of whatever encoding.
+    pub(crate) fn has_text(&self, row: Row<'_>) -> bool {
+        self.sources.iter().any(|column| row.text(*column).is_some())
+    }
+
     /// The row's text; `None` if all columns are NULL.
     pub(crate) fn text<'r>(&self, row: Row<'r>) -> Result<Option<Text<'r>>, Error> {
         self.bytes(row).map(Text::from_server).transpose()

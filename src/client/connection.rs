@@ -248,7 +248,7 @@ fn try_connect() -> Result<Option<UnixStream>, Error> {
 }
 
 /// Starts a supervisor if there is none. One backend at a time tries; the others wait for the socket.
-fn ensure_supervisor() -> Result<(), Error> {
+pub(super) fn ensure_supervisor() -> Result<(), Error> {
     let Some(_starting) = Lock::Starting.try_take()? else {
         return Ok(());
     };

@@ -159,6 +159,11 @@ pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
     model.ok_or_else(gone)
 }
 
+/// Starts the supervisor if there is none, for whom it is to start something else than an engine.
+pub(crate) fn ensure_supervisor() -> Result<(), Error> {
+    connection::ensure_supervisor()
+}
+
 /// The engine's counters, or `None` if no engine runs. Does not start one.
 pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
     ask(Start::Never, &Request::Stats { id: 1 }, |reply| match reply {

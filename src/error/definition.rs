@@ -24,7 +24,7 @@ pub(crate) enum ColumnFault {
     /// It is named twice.
     Repeated,
     /// Its vector is written after the row.
-    NotNull,
+    NotNull { timing: &'static str },
     /// A trigger that was not made by `attach` fills it.
     FilledBy { trigger: String },
     /// It is attached, and its vectors are those of another model.
@@ -98,6 +98,16 @@ pub(crate) enum TableFault {
     Partition,
     /// Row security hides some of its rows.
     RowSecurity,
+    /// Its queue is not there.
+    NoQueue { queue: String },
+    /// It is the queue of a relation of somebody else.
+    OthersQueue { relation: String },
+    /// It is to be the queue of a relation, and is not as such queues are made.
+    OtherQueue { relation: String },
+    /// It is temporary.
+    TemporaryQueue,
+    /// Its queue is not empty.
+    RowsWait { rows: i64 },
     /// No column of it is attached.
     NothingAttached,
     /// It has no primary key to go through it by.
@@ -123,6 +133,8 @@ pub(crate) enum TriggerFault {
     ChunkArguments,
     /// There is no such chunk table.
     NoChunkTable { table: String },
+    /// Its comment does not record a queue for its arguments.
+    NoQueue,
 }
 
 /// What SQL users see of a fault.
@@ -206,9 +218,9 @@ impl ColumnFault {
                 PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
                 format!("column \"{column}\" specified more than once"),
             ),
-            Self::NotNull => Told::new(
+            Self::NotNull { timing } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("{name} is NOT NULL, which timing \"statement\" cannot serve"),
+                format!("{name} is NOT NULL, which timing \"{timing}\" cannot serve"),
             )
             .detail("Rows are stored before their vectors are computed.")
             .hint("Use timing \"row\"."),
@@ -409,6 +421,36 @@ impl TableFault {
             )
             .detail("Rows of the two relations are found by the target's primary key.")
             .hint("Name the columns that identify a row by the argument \"key\"."),
+            Self::NoQueue { queue } => Told::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("queue {queue} of relation \"{table}\" does not exist"),
+            )
+            .detail("A queue is in the schema of its relation, by the name that the comments of the triggers record.")
+            .hint("Move or rename it back, or detach the column, attach it anew, and embed its rows anew."),
+            Self::OthersQueue { relation } => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("relation \"{relation}\" and its queue \"{table}\" have different owners"),
+            )
+            .detail("Rows are queued with the owner's privileges.")
+            .hint("Give both tables one owner."),
+            Self::OtherQueue { relation } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" cannot be the queue of relation \"{relation}\""),
+            )
+            .detail("A queue is an ordinary table without rules, and has the columns of the primary key, with their types.")
+            .hint("If the primary key was altered, detach the column, and attach it anew."),
+            Self::TemporaryQueue => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" is temporary, which timing \"queue\" cannot serve"),
+            )
+            .detail("Background workers see no temporary tables.")
+            .hint("Use timing \"row\" or \"statement\"."),
+            Self::RowsWait { rows } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("rows of relation \"{table}\" wait to be embedded"),
+            )
+            .detail(format!("Their number is {rows}."))
+            .hint("Have the queue emptied by CALL vector_embed.drain, or detach the column first."),
             Self::Partition => Told::new(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is a partition"),
@@ -449,6 +491,12 @@ impl TriggerFault {
                 format!("arguments of trigger \"{trigger}\" cannot be read"),
             )
             .hint("Have vector_embed.attach_chunks make it."),
+            Self::NoQueue => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("trigger \"{trigger}\" has no queue"),
+            )
+            .detail("Its comment does not record one for its arguments.")
+            .hint("Have vector_embed.attach make it with timing \"queue\"."),
             Self::NoChunkTable { table } => Told::new(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                 format!("relation \"{table}\" does not exist"),

@@ -73,8 +73,12 @@ pub(crate) enum Error {
     Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
-    #[error("timing \"queue\" is not supported yet")]
-    QueueTiming,
+    #[error("unrecognized timing: \"{0}\"")]
+    ChunkTiming(String),
+    #[error("no queue workers are allowed")]
+    NoQueueWorkers,
+    #[error("timed out while rows of relation \"{table}\" waited to be embedded")]
+    StillWaiting { table: String, items: i64 },
     #[error("no column of a key is named")]
     NoKeyColumns,
     #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
@@ -115,7 +119,7 @@ impl Failure {
         Self { code, message }
     }
 
-    /// Its SQLSTATE.
+    /// The SQLSTATE, as SQL has it.
     pub(crate) fn sqlstate(&self) -> String {
         crate::pg::text::sqlstate(self.code)
     }
@@ -175,6 +179,7 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::ChunkTiming(_)
             | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
@@ -182,8 +187,11 @@ impl Error {
             | Self::NoNames(_)
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::TriggerComment(_) | Self::NoQueueWorkers => {
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Self::StillWaiting { .. } => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+            Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
@@ -230,6 +238,7 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
+            Self::StillWaiting { items, .. } => Some(format!("{items} items are left in its queue.")),
             Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
             Self::SequenceEnds { edge, limit, .. } => Some(format!(
@@ -266,6 +275,10 @@ impl Error {
             Self::ModelHash(_) => {
                 Some("A hash is 64 hexadecimal digits, as in vector_embed.models.".to_owned())
             }
+            Self::NoQueueWorkers => Some("Set vector_embed.queue_workers to more than 0.".to_owned()),
+            Self::StillWaiting { .. } => {
+                Some("vector_embed.queue and the server log tell how the work goes on.".to_owned())
+            }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
@@ -290,7 +303,8 @@ impl Error {
             Self::ForeignType { .. } => {
                 Some("Declare it as text, and cast what is read.".to_owned())
             }
-            Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
+            Self::Timing(_) => Some("Available values: row, statement, queue.".to_owned()),
+            Self::ChunkTiming(_) => Some("Available values: statement, queue.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
     }

@@ -5,7 +5,8 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
-use super::table::{Column, Generated, KeyColumn, Kind, Table};
+use super::spi;
+use super::table::{Column, Generated, KeyColumn, Kind, Table, quote_identifier};
 use super::text::{Text, from_server, to_server};
 use super::transition::quoted_type;
 use super::types::operator_sql;
@@ -129,11 +130,70 @@ impl Table {
     }
 }
 
+impl Table {
+    /// The owner's name, quoted for SQL.
+    pub(crate) fn quoted_owner(&self) -> Result<String, Error> {
+        // SAFETY: returns NULL or a palloc'd string that ends with NUL.
+        let name = unsafe {
+            let name = pg_sys::GetUserNameFromId(self.owner(), true);
+            (!name.is_null()).then(|| from_server(CStr::from_ptr(name)))
+        };
+        name.map(|name| quote_identifier(&name)).ok_or(Error::Internal("an owner is no role"))
+    }
+
+    /// ` COLLATE …` for a column like that of this number; empty where its type has no collations.
+    pub(crate) fn collation(&self, number: i16) -> Result<String, Error> {
+        let oid = self.attribute(number).attcollation;
+        if oid == pg_sys::InvalidOid {
+            return Ok(String::new());
+        }
+        let sql = format!(
+            "SELECT pg_catalog.format(' COLLATE %I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.collnamespace \
+             WHERE c.oid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+            oid.to_u32()
+        );
+        spi::strings(&sql)?.pop().ok_or(Error::Internal("a column's collation does not exist"))
+    }
+
+    /// Has another table dropped when this one is.
+    pub(crate) fn take_along(&self, other: pg_sys::Oid) {
+        let address = |oid| pg_sys::ObjectAddress {
+            classId: pg_sys::RelationRelationId,
+            objectId: oid,
+            objectSubId: 0,
+        };
+        let auto = pg_sys::DependencyType::DEPENDENCY_AUTO;
+        // SAFETY: both relations exist, and the current transaction has them locked or made.
+        unsafe { pg_sys::recordDependencyOn(&address(other), &address(self.oid()), auto) };
+    }
+
+    /// Whether the other table would be dropped with this one.
+    pub(crate) fn takes_along(&self, other: pg_sys::Oid) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_depend AS d \
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+             AND d.objid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
+             AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+             AND d.refobjid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+            other.to_u32(),
+            self.oid().to_u32()
+        );
+        Ok(spi::numbers(&sql, 1)?[0] > 0)
+    }
+}
+
 impl Column {
     /// Whether it is computed when it is read, so that the rows that triggers see have no value of it.
     pub(crate) fn is_virtual(&self) -> bool {
         self.generated == Generated::Virtual
     }
+}
+
+/// The number of the session's database.
+pub(crate) fn current_database() -> u32 {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 pub(crate) fn current_user() -> pg_sys::Oid {

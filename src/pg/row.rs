@@ -14,6 +14,20 @@ use super::unguarded;
 use super::vector::Vector;
 use crate::error::Error;
 
+mod c {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        // Of utils/datum.h, which pgrx does not bind.
+        pub(super) fn datum_image_eq(
+            one: pg_sys::Datum,
+            two: pg_sys::Datum,
+            by_value: bool,
+            length: i32,
+        ) -> bool;
+    }
+}
+
 /// A row of a table. Columns are those of the same table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row<'a> {
@@ -84,6 +98,22 @@ impl<'a> Row<'a> {
     pub(crate) fn raw(self, number: i16) -> Option<CString> {
         // SAFETY: as above.
         unsafe { raw_output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
+    }
+
+    /// Whether a column, of any type, is stored alike in both rows of one table.
+    pub(crate) fn has_image_of(self, other: Self, number: i16) -> bool {
+        match (self.datum(number), other.datum(number)) {
+            (None, None) => true,
+            // SAFETY: both values are of the column's type, which the slot's descriptor tells.
+            (Some(one), Some(two)) => unsafe {
+                let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*self.slot).tts_tupleDescriptor);
+                descriptor.get(number as usize - 1).is_some_and(|attribute| {
+                    let (by_value, length) = (attribute.attbyval, attribute.attlen.into());
+                    pg_sys::ffi::pg_guard_ffi_boundary(|| c::datum_image_eq(one, two, by_value, length))
+                })
+            },
+            _ => false,
+        }
     }
 
     /// Bytes of a value of variable length, as it is when it is neither compressed nor stored elsewhere.

@@ -47,6 +47,16 @@ impl Change {
     }
 }
 
+/// How long a table's rows last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    Permanent,
+    /// Until a crash.
+    Unlogged,
+    /// As long as the session, which alone sees them.
+    Temporary,
+}
+
 /// What a relation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -213,6 +223,14 @@ impl Table {
             pg_sys::RELKIND_PARTITIONED_TABLE => Kind::Partitioned,
             pg_sys::RELKIND_FOREIGN_TABLE => Kind::Foreign,
             _ => Kind::Other,
+        }
+    }
+
+    pub(crate) fn persistence(&self) -> Persistence {
+        match self.form().relpersistence as u8 {
+            pg_sys::RELPERSISTENCE_TEMP => Persistence::Temporary,
+            pg_sys::RELPERSISTENCE_UNLOGGED => Persistence::Unlogged,
+            _ => Persistence::Permanent,
         }
     }
 

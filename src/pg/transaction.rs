@@ -85,6 +85,12 @@ fn ends_everything(code: PgSqlErrorCode) -> bool {
     )
 }
 
+/// Raises PostgreSQL's own error where nothing can be written.
+pub(crate) fn refuse_on_standby(command: &std::ffi::CStr) {
+    // SAFETY: a string that ends with NUL.
+    unsafe { pg_sys::PreventCommandDuringRecovery(command.as_ptr()) };
+}
+
 /// The transaction of a procedure that commits in between.
 #[derive(Debug)]
 pub(crate) struct Committing(());

@@ -5,8 +5,8 @@ use pgrx::pg_sys;
 use super::indexes::{Matched, free_name};
 use super::{Old, Renewal};
 use crate::api::backfill;
-use crate::api::trigger::attach::{Wish, drop_trigger};
-use crate::api::trigger::chunks::attach::create_triggers;
+use crate::api::trigger::attach::{Wish, drop_queue, drop_trigger};
+use crate::api::trigger::chunks::attach::{create_triggers, queue_of};
 use crate::attachment::chunks::link::qualified;
 use crate::attachment::fillers;
 use crate::error::{Error, TableFault};
@@ -51,10 +51,11 @@ pub(super) fn finish(relation: pg_sys::Oid, embedding: &str, allowed: Allowed) -
     check(&table, &renewal, allowed)?;
     let matched = Matched::new(&table, &renewal)?;
     let old = Old::find(&table, embedding)?;
-    renewal.drop_triggers(&table)?;
-    for filler in fillers(&table).iter().filter(|filler| filler.embedding() == embedding) {
-        drop_trigger(&table, &filler.trigger)?;
-    }
+    let renewed = renewal.drop_triggers(&table)?;
+    let mut dropped = fillers(&table);
+    dropped.retain(|filler| filler.embedding() == embedding);
+    dropped.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
+    drop_queue(&table, &dropped)?;
     let after = Switch::new(&table, &renewal, allowed)?;
     drop(table);
     after.carry_out(&matched)?;
@@ -65,11 +66,18 @@ pub(super) fn finish(relation: pg_sys::Oid, embedding: &str, allowed: Allowed) -
             let [column, _, schema, table, options] = triggers[0].arguments.as_slice() else {
                 return Err(Error::Internal("a trigger is not as it was made"));
             };
+            let queue = queue_of(&triggers);
             triggers.iter().try_for_each(|trigger| drop_trigger(&documents, trigger))?;
             let oid = documents.oid();
             drop(documents);
             let documents = Table::look_at(oid)?;
-            create_triggers(&documents, table, &[column, &job.model, schema, table, options], &hash)
+            create_triggers(
+                &documents,
+                table,
+                &[column, &job.model, schema, table, options],
+                &hash,
+                queue.as_deref(),
+            )
         }
         _ => {
             let table = Table::look_at(relation)?;
@@ -83,7 +91,8 @@ pub(super) fn finish(relation: pg_sys::Oid, embedding: &str, allowed: Allowed) -
                 replaces: None,
             };
             wish.check(&table)?;
-            wish.create(&table, &hash)
+            // Rows that wait for the new column's vectors go on waiting.
+            wish.create(&table, &hash, &renewed)
         }
     }
 }

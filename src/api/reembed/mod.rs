@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
 use crate::api::backfill::{self, Pace};
-use crate::api::trigger::attach::{Wish, drop_trigger};
+use crate::api::trigger::attach::{Wish, drop_queue, drop_trigger};
 use crate::api::trigger::chunks::attach::keepers_of;
 use crate::attachment::chunks::link::qualified;
 use crate::attachment::chunks::options::Options;
@@ -84,7 +84,8 @@ fn reembed_cancel(relation: pg_sys::Oid, embedding: Text<'_>) {
         Renewal::find(&Table::look_at(relation)?, embedding.as_str())?;
         let table = Table::open_to_change(relation, Change::Drop)?;
         let renewal = Renewal::find(&table, embedding.as_str())?;
-        renewal.drop_triggers(&table)?;
+        let dropped = renewal.drop_triggers(&table)?;
+        drop_queue(&table, &dropped)?;
         backfill::forget(relation, &renewal.job.embedding)?;
         let (name, column) = (table.quoted_name(), quote_identifier(&renewal.job.embedding));
         drop(table);
@@ -118,9 +119,12 @@ impl Renewal {
         Ok(Some(Self { embedding: embedding.to_owned(), timing: filler.timing, hash, job }))
     }
 
-    fn drop_triggers(&self, table: &Table) -> Result<(), Error> {
-        let is_ours = |filler: &&Filler| filler.embedding() == self.job.embedding;
-        fillers(table).iter().filter(is_ours).try_for_each(|filler| drop_trigger(table, &filler.trigger))
+    /// Drops the triggers that fill the column, and returns them: there may be a queue of theirs.
+    fn drop_triggers(&self, table: &Table) -> Result<Vec<Filler>, Error> {
+        let mut dropped = fillers(table);
+        dropped.retain(|filler| filler.embedding() == self.job.embedding);
+        dropped.iter().try_for_each(|filler| drop_trigger(table, &filler.trigger))?;
+        Ok(dropped)
     }
 }
 
@@ -223,7 +227,7 @@ fn start(relation: pg_sys::Oid, embedding: &str, new_model: &str) -> Result<Job,
     changes.iter().try_for_each(|change| spi::execute(change))?;
     let table = Table::open_to_change(relation, Change::Drop)?;
     wish.check(&table)?;
-    wish.create(&table, &hash)?;
+    wish.create(&table, &hash, &[])?;
     drop(table);
     Renewal::find(&Table::look_at(relation)?, embedding).map(|renewal| renewal.job)
 }

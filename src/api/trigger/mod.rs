@@ -2,5 +2,6 @@
 
 pub(super) mod attach;
 pub(super) mod chunks;
+mod later;
 mod row;
 mod statement;

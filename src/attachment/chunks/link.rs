@@ -108,6 +108,19 @@ impl<'t> Link<'t> {
         ))
     }
 
+    /// Which documents have text and no chunks.
+    pub(crate) fn select_lacking(&self) -> Result<String, Error> {
+        Ok(format!(
+            "SELECT v.doc FROM vector_embed_rows AS v JOIN ONLY {} AS d ON {} WHERE {} \
+             AND NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})",
+            self.documents.quoted_name(),
+            self.is_document(),
+            self.has_text("d"),
+            self.chunks.quoted_name(),
+            self.is_chunk("k")?,
+        ))
+    }
+
     /// The chunks of documents that have changed, which are locked.
     pub(crate) fn select_chunks(&self) -> Result<String, Error> {
         let columns = &self.options.columns;

@@ -62,12 +62,12 @@ pub(crate) fn put_document(rows: &mut Rows, place: usize, look: Look, key: &Key,
 
 /// A document that the statement has touched.
 pub(crate) struct Document {
-    key: Key,
+    pub(crate) key: Key,
     old_key: Option<Key>,
     /// Whether its text may have changed, or what its chunks have copies of.
-    changed: bool,
+    pub(crate) changed: bool,
     /// Whether its chunks are to be written even if they are as they were.
-    rewritten: bool,
+    pub(crate) rewritten: bool,
 }
 
 impl Document {

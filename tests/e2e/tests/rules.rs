@@ -154,12 +154,17 @@ fn imports_only(place: &str, own: &str, allowed: &[&str]) {
 
 #[test]
 fn api_imports_what_is_below_it() {
-    imports_only("src/api", "api", &["attachment", "refresh", "client", "pg", "error"]);
+    imports_only("src/api", "api", &["queue", "attachment", "refresh", "client", "pg", "error"]);
 }
 
 #[test]
 fn worker_imports_what_is_below_it() {
-    imports_only("src/worker", "worker", &["attachment", "refresh", "client", "pg", "error"]);
+    imports_only("src/worker", "worker", &["queue", "attachment", "refresh", "client", "pg", "error"]);
+}
+
+#[test]
+fn queue_imports_what_is_below_it() {
+    imports_only("src/queue", "queue", &["attachment", "refresh", "pg", "error"]);
 }
 
 #[test]

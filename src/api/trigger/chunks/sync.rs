@@ -4,11 +4,15 @@
 //! of the table's own may have changed them meanwhile; so whichever of several calls comes last, the chunk table is true.
 //! Who else writes the same document waits for its row, and then sees these chunks.
 
+use std::ffi::CString;
+
 use pgrx::prelude::*;
+
+use super::super::later;
 
 use crate::attachment::chunks::link::Link;
 use crate::attachment::chunks::options::Options;
-use crate::attachment::{is_recorded, recorded_hash};
+use crate::attachment::{is_recorded, recorded_hash, recorded_queue};
 use crate::error::{Error, OrRaise, TableFault, TriggerFault};
 use crate::pg::exact::Exact;
 use crate::pg::lookup::current_user;
@@ -17,8 +21,9 @@ use crate::pg::settings::Model;
 use crate::pg::statement::{CellKind, Command, Outcome, Rows};
 use crate::pg::table::{Table, relation_name};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
+use crate::queue::{Access, Additions, Queue};
 use crate::refresh::chunks::FUNCTION;
-use crate::refresh::chunks::sync::{Document, Look, Statements, Sync, key, named, put_document};
+use crate::refresh::chunks::sync::{Document, Key, Look, Statements, Sync, key, named, put_document};
 
 #[pg_extern(sql = false)]
 fn embed_chunks(call: TriggerCall<'_>) -> Nothing {
@@ -88,6 +93,9 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
+    let queue = recorded_queue(call.comment().as_deref(), &arguments);
+    let queue = queue.map(|name| Queue::open(&documents, &name, Access::Write)).transpose()?;
+    let mut later = queue.as_ref().map(|queue| Later::new(queue, &link));
     let mut sync = Sync::new(&link, Model::Named(model).name()?.into_owned(), recorded_hash(call)?)?;
     if let Some(old_rows) = old_rows.as_mut() {
         while let (Some(old), Some(new)) = (old_rows.next(), new_rows.next()) {
@@ -103,11 +111,75 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let (document, bytes) = scratch.within(|| Document::new(&link, old, new))?;
+        let key = match &later {
+            Some(_) => Some(scratch.within(|| later::key_of(&link.key, new))?),
+            None => None,
+        };
         scratch.reset();
-        sync.add(document, bytes)?;
+        match (&mut later, key) {
+            // Chunks move with their document, and with what they have copies of, in the same transaction.
+            (Some(later), Some(key)) if !document.rewritten => later.add(&document, key)?,
+            _ => sync.add(document, bytes)?,
+        }
+    }
+    if let Some(later) = later {
+        later.finish()?;
     }
     Ok((sync.finish()?, chunks.oid()))
 }
+
+/// Documents that are queued: those whose text has changed, and those that lack chunks.
+struct Later<'a> {
+    link: &'a Link<'a>,
+    additions: Additions<'a>,
+    unchanged: Vec<(Key, Vec<CString>)>,
+}
+
+impl<'a> Later<'a> {
+    fn new(queue: &'a Queue<'a>, link: &'a Link<'a>) -> Self {
+        Self { link, additions: Additions::new(queue), unchanged: Vec::new() }
+    }
+
+    fn add(&mut self, document: &Document, key: Vec<CString>) -> Result<(), Error> {
+        if document.changed {
+            self.additions.add(&key, None, false);
+            return Ok(());
+        }
+        self.unchanged.push((document.key.clone(), key));
+        if self.unchanged.len() < MOST_UNCHANGED { Ok(()) } else { self.look() }
+    }
+
+    /// Adds those of the documents that lack chunks.
+    fn look(&mut self) -> Result<(), Error> {
+        let unchanged = std::mem::take(&mut self.unchanged);
+        if unchanged.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Rows::new(named(&self.link.document_columns()));
+        for (place, (key, _)) in unchanged.iter().enumerate() {
+            put_document(&mut rows, place, Look::Unchanged, key, key);
+        }
+        for row in rows.query(self.link.as_whom, &self.link.select_lacking()?)? {
+            let place = row?.into_iter().next().flatten().and_then(|place| place.parse::<usize>().ok());
+            let (_, key) = place
+                .and_then(|place| unchanged.get(place))
+                .ok_or(Error::Internal("a document is not as it was asked for"))?;
+            self.additions.add(key, None, false);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        self.look()?;
+        if later::append(&self.additions, self.link.documents.owner())? > 0 {
+            later::wake_workers();
+        }
+        Ok(())
+    }
+}
+
+/// Documents that are looked at together.
+const MOST_UNCHANGED: usize = 4096;
 
 const OLD: &str = "OLD TABLE AS old_rows";
 const NEW: &str = "NEW TABLE AS new_rows";
