@@ -184,7 +184,7 @@ impl UpdateFrom {
     /// them, since otherwise they would lose most of what they say.
     pub(super) unsafe fn run(self) -> Updated {
         // SAFETY: the caller's promise.
-        let updated = unsafe { run_bound(self.bound, pg_sys::None_Receiver, None) };
+        let updated = unsafe { run_bound(self.bound, pg_sys::None_Receiver, None, Errors::Jump) };
         let Some(updated) = updated else { return Updated::Ruled };
         if updated >= self.bound.count {
             return Updated::All;
@@ -234,6 +234,15 @@ impl Bound {
     }
 }
 
+/// How errors of other people's code, which a statement runs, leave our frames. All others unwind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errors {
+    /// As panics, of which only code, message, detail and hint are left.
+    Unwind,
+    /// By a jump to who catches them in PostgreSQL, with all that they say.
+    Jump,
+}
+
 /// Runs a statement, its rows given to `receiver`; returns how many it has touched, or `None` if rules have made
 /// something else of it. Where `result` is given, it gets a copy of the rows' descriptor.
 ///
@@ -242,12 +251,13 @@ impl Bound {
 ///
 /// # Safety
 ///
-/// All that `bound` points to lives. Errors of the statement jump over the frames up to the next guard, which must have
-/// nothing to drop.
+/// All that `bound` points to lives. With [`Errors::Jump`] no frame up to the server's call has anything to drop. It must
+/// not be called within `pg_guard_ffi_boundary`: what it calls unwinds, and may not do so through that one's C frame.
 pub(super) unsafe fn run_bound(
     bound: Bound,
     receiver: *mut pg_sys::DestReceiver,
     result: Option<&mut pg_sys::TupleDesc>,
+    errors: Errors,
 ) -> Option<u64> {
     // SAFETY: everything is released in reverse order, or else by the end of the transaction. The statement is
     // executed as SPI would.
@@ -272,7 +282,14 @@ pub(super) unsafe fn run_bound(
         }
         let environment = pg_sys::create_queryEnv();
         pg_sys::register_ENR(environment, &mut relation);
-        let touched = execute_plan(bound, statement, environment, receiver, result, context);
+        let touched = execute_plan(
+            bound,
+            statement,
+            environment,
+            receiver,
+            result.map(|result| (result, context)),
+            errors,
+        );
         pg_sys::ReleaseCachedPlan(cached, null_mut());
         pg_sys::SPI_finish();
         Some(touched)
@@ -289,8 +306,8 @@ unsafe fn execute_plan(
     statement: *mut pg_sys::PlannedStmt,
     names: *mut pg_sys::QueryEnvironment,
     receiver: *mut pg_sys::DestReceiver,
-    result: Option<&mut pg_sys::TupleDesc>,
-    context: pg_sys::MemoryContext,
+    result: Option<(&mut pg_sys::TupleDesc, pg_sys::MemoryContext)>,
+    errors: Errors,
 ) -> u64 {
     // SAFETY: as `_SPI_pquery` does it, but for who is the current user.
     unsafe {
@@ -309,18 +326,40 @@ unsafe fn execute_plan(
         let before = become_owner(bound.owner);
         pg_sys::ExecutorStart(query, 0);
         restore(before);
-        if let Some(result) = result {
+        if let Some((result, context)) = result {
             let within = pg_sys::MemoryContextSwitchTo(context);
             *result = pg_sys::CreateTupleDescCopy((*query).tupDesc);
             pg_sys::MemoryContextSwitchTo(within);
         }
-        unguarded::executor_run(query);
+        run_to_end(query, errors);
         let touched = (*(*query).estate).es_processed;
-        unguarded::executor_finish(query);
+        match errors {
+            Errors::Unwind => pg_sys::ExecutorFinish(query),
+            Errors::Jump => unguarded::executor_finish(query),
+        }
         pg_sys::ExecutorEnd(query);
         pg_sys::FreeQueryDesc(query);
         pg_sys::PopActiveSnapshot();
         touched
+    }
+}
+
+/// Runs a query that has been started.
+///
+/// # Safety
+///
+/// As for [`run_bound`].
+unsafe fn run_to_end(query: *mut pg_sys::QueryDesc, errors: Errors) {
+    const FORWARD: i32 = 1;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match errors {
+            Errors::Jump => unguarded::executor_run(query),
+            #[cfg(not(feature = "pg18"))]
+            Errors::Unwind => pg_sys::ExecutorRun(query, FORWARD, 0, true),
+            #[cfg(feature = "pg18")]
+            Errors::Unwind => pg_sys::ExecutorRun(query, FORWARD, 0),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 use super::memory::Scratch;
 use super::receiver::into_store;
 use super::row::Row;
-use super::spi::{Bound, run_bound};
+use super::spi::{Bound, Errors, run_bound};
 use super::text::{Text, to_server};
 use super::vector::Vector;
 use crate::error::Error;
@@ -132,15 +132,12 @@ impl Rows {
         let sql = to_server(sql);
         let bound = self.bound(owner, sql.as_ptr(), pg_sys::CmdType::CMD_SELECT);
         let refused = || Err(Error::Internal("the server refused a query of the extension"));
-        // SAFETY: the receiver fills the store, which lives in the current memory context; the closure has nothing to
-        // drop when an error leaves it.
+        // SAFETY: the receiver fills the store, which lives in the current memory context.
         unsafe {
             let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
             let receiver = into_store(store, pg_sys::CurrentMemoryContext, None);
             let mut descriptor = null_mut();
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                run_bound(bound, receiver, Some(&mut descriptor));
-            });
+            run_bound(bound, receiver, Some(&mut descriptor), Errors::Unwind);
             if descriptor.is_null() {
                 return refused();
             }
@@ -153,8 +150,8 @@ impl Rows {
     pub(crate) fn execute(&self, owner: pg_sys::Oid, sql: &str, command: Command) -> Option<u64> {
         let sql = to_server(sql);
         let bound = self.bound(owner, sql.as_ptr(), command.kind());
-        // SAFETY: the rows live; the closure has nothing to drop when an error leaves it.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| run_bound(bound, pg_sys::None_Receiver, None)) }
+        // SAFETY: the rows live.
+        unsafe { run_bound(bound, pg_sys::None_Receiver, None, Errors::Unwind) }
     }
 
     /// A statement over the rows, to be run when nothing is left to drop. It is to touch `expected` rows, if that is
@@ -246,8 +243,8 @@ pub(crate) enum Outcome {
 impl Statement {
     /// Runs it now. Of its errors only code, message, detail and hint are left.
     pub(crate) fn execute(self) -> Outcome {
-        // SAFETY: the closure has nothing to drop when an error leaves it.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| self.run()) }
+        // SAFETY: errors unwind; the rows are not used afterwards.
+        unsafe { self.run_with(Errors::Unwind) }
     }
 
     /// Runs it.
@@ -258,8 +255,16 @@ impl Statement {
     /// otherwise they would lose most of what they say.
     pub(super) unsafe fn run(self) -> Outcome {
         // SAFETY: the caller's promise; the rows are not used afterwards.
+        unsafe { self.run_with(Errors::Jump) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`run_bound`].
+    unsafe fn run_with(self, errors: Errors) -> Outcome {
+        // SAFETY: the caller's promise.
         unsafe {
-            let done = run_bound(self.bound, pg_sys::None_Receiver, None);
+            let done = run_bound(self.bound, pg_sys::None_Receiver, None, errors);
             if self.is_last {
                 pg_sys::tuplestore_end(self.bound.rows);
             }

@@ -123,6 +123,49 @@ fn a_call_for_a_single_text_does_not_wait_for_its_batch() {
     assert_median_within_bound(times.collect());
 }
 
+/// While the statements that triggers and procedures run themselves are planned and started, too.
+#[test]
+fn a_timeout_at_any_moment_of_a_trigger_or_a_backfill_costs_nobody_else_anything() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    execute(
+        &mut client,
+        "CREATE TABLE documents (id integer PRIMARY KEY, body text);
+         SELECT vector_embed.attach_chunks('documents', 'body', 'chunks', '{document_id}');
+         CREATE TABLE later (id integer PRIMARY KEY, body text, embedding vector(384));
+         SELECT vector_embed.attach('later', 'embedding', '{body}', timing => 'queue');
+         CREATE TABLE old (id integer PRIMARY KEY, body text, embedding vector(384));
+         INSERT INTO old SELECT i, 'text ' || i, NULL FROM generate_series(1, 300) i;
+         SELECT vector_embed.attach('old', 'embedding', '{body}')",
+    );
+    let mut witness = cluster.connect();
+    let before = backend(&mut witness);
+    for number in 0..150 {
+        execute(&mut client, &format!("SET statement_timeout = {}", 1 + number % 15));
+        for statement in [
+            format!("INSERT INTO documents VALUES ({number}, 'text {number}')"),
+            format!("INSERT INTO later VALUES ({number}, 'text {number}')"),
+            "CALL vector_embed.backfill('old', batch => 7)".to_owned(),
+        ] {
+            if let Err(error) = client.batch_execute(&statement) {
+                assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{statement}: {error:?}");
+            }
+        }
+    }
+    // A crash of one session would have ended the others.
+    assert_eq!(backend(&mut witness), before);
+    execute(&mut client, "SET statement_timeout = 0; CALL vector_embed.backfill('old')");
+    let missing: i64 = client
+        .query_one(
+            "SELECT (SELECT count(*) FROM old WHERE embedding IS NULL)
+                  + (SELECT count(*) FROM documents d WHERE NOT EXISTS (SELECT FROM chunks WHERE document_id = d.id))",
+            &[],
+        )
+        .expect("a count")
+        .get(0);
+    assert_eq!(missing, 0);
+}
+
 #[test]
 fn the_engine_drops_the_work_of_a_cancelled_call() {
     let cluster = Cluster::new();

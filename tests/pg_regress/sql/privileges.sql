@@ -57,6 +57,39 @@ RESET ROLE;
 DROP SERVER regress_embed_files;
 DROP TABLE secrets, watched;
 
+-- What an owner has forbidden himself is an error of his statement, in planning as in execution, and of nobody else.
+CREATE ROLE regress_embed_self;
+CREATE SCHEMA own AUTHORIZATION regress_embed_self;
+SET ROLE regress_embed_self;
+CREATE TABLE own.notes (id integer PRIMARY KEY, body text, embedding vector(384));
+INSERT INTO own.notes VALUES (1, 'a text', NULL);
+SELECT vector_embed.attach('own.notes', 'embedding', '{body}');
+REVOKE SELECT ON own.notes FROM regress_embed_self;
+CALL vector_embed.backfill('own.notes');
+\echo :SQLSTATE
+CREATE TABLE own.documents (id integer PRIMARY KEY, body text);
+SELECT vector_embed.attach_chunks('own.documents', 'body', 'own.chunks', '{document_id}');
+INSERT INTO own.documents VALUES (1, 'a text');
+REVOKE SELECT ON own.chunks FROM regress_embed_self;
+UPDATE own.documents SET body = 'another';
+\echo :SQLSTATE
+CREATE TABLE own.later (id integer PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('own.later', 'embedding', '{body}', timing => 'queue');
+REVOKE SELECT ON own.later FROM regress_embed_self;
+INSERT INTO own.later VALUES (1, 'a text');
+\echo :SQLSTATE
+CALL vector_embed.drain('own.later', '5 min');
+SELECT relation, sqlstate FROM vector_embed.failures;
+SET default_transaction_read_only = on;
+CALL vector_embed.backfill('own.notes');
+\echo :SQLSTATE
+RESET default_transaction_read_only;
+RESET ROLE;
+SET client_min_messages = warning;
+DROP SCHEMA own CASCADE;
+RESET client_min_messages;
+DROP ROLE regress_embed_self;
+
 -- A DBA may take it away.
 REVOKE EXECUTE ON FUNCTION embed(text) FROM PUBLIC;
 SET ROLE regress_embed_analyst;
