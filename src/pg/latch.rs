@@ -58,9 +58,8 @@ fn engine_event() -> u32 {
     }
     // SAFETY: the name ends with NUL. The event is known to all processes by its name, so that each may ask for it; a
     // process that waits has shared memory.
-    EVENT.with(|event| {
-        *event.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"VectorEmbedEngine".as_ptr()) })
-    })
+    let new = || unsafe { pg_sys::WaitEventExtensionNew(c"VectorEmbedEngine".as_ptr()) };
+    EVENT.with(|event| *event.get_or_init(new))
 }
 
 /// Earlier versions have one event for all extensions, "Extension".
