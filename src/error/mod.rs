@@ -30,6 +30,8 @@ pub(crate) enum Error {
     NoWorkerSlot,
     #[error("embedding engine is not available")]
     Unavailable { detail: String },
+    #[error("models with bf16 need ONNX Runtime with OpenVINO, which is not installed")]
+    NoOpenVino,
     #[error("embedding engine crashed while it computed the text")]
     Crashed,
     #[error("{}", .0.message)]
@@ -150,7 +152,7 @@ impl Error {
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::QueueTiming | Self::NoSetWanted | Self::NoOpenVino => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
@@ -178,7 +180,7 @@ impl Error {
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
                 FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-                FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                FailureCode::BadRequest | FailureCode::OtherEngine => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 FailureCode::VersionMismatch
                 | FailureCode::RuntimeUnavailable
                 | FailureCode::RefusedText
@@ -230,6 +232,9 @@ impl Error {
                 Some("A hash is 64 hexadecimal digits, as in vector_embed.models.".to_owned())
             }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
+            Self::NoOpenVino => Some(
+                "Install it with \"scripts/download openvino\" and \"make install\"; no restart is needed.".to_owned(),
+            ),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
             Self::At { error, .. } => error.hint(),

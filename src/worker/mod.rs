@@ -1,6 +1,7 @@
 //! The supervisor: keeps one engine running for the whole server.
 
 mod engine_process;
+mod keeper;
 mod supervisor;
 
 use pgrx::pg_sys;

@@ -62,6 +62,12 @@ pub enum Error {
     /// The text crashed the engine within the last minute.
     #[error("text is refused because it crashed the embedding engine")]
     Refused,
+    /// The model's precision is that of the engine of another runtime.
+    #[error("model \"{name}\" is served by another engine")]
+    OtherEngine {
+        /// The model.
+        name: String,
+    },
     /// The model needs more memory than there is.
     #[error("out of memory while computing the embedding")]
     OutOfMemory,
@@ -237,6 +243,7 @@ impl Error {
             Self::TooLong { .. } => FailureCode::TooLong,
             Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
+            Self::OtherEngine { .. } => FailureCode::OtherEngine,
             Self::OutOfMemory | Self::OverMemory { .. } => FailureCode::OutOfMemory,
             Self::Compute { .. } => FailureCode::ComputeFailed,
             Self::BadRequest { .. } => FailureCode::BadRequest,
@@ -266,7 +273,9 @@ impl Error {
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
-            Self::UnknownModel { .. } | Self::Refused | Self::OutOfMemory | Self::Retiring => String::new(),
+            Self::UnknownModel { .. } | Self::Refused | Self::OutOfMemory | Self::OtherEngine { .. } | Self::Retiring => {
+                String::new()
+            }
         }
     }
 
@@ -296,7 +305,11 @@ impl Error {
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),
-            Self::BadChunks { .. } | Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => {
+            Self::BadChunks { .. }
+            | Self::Compute { .. }
+            | Self::BadRequest { .. }
+            | Self::OtherEngine { .. }
+            | Self::Retiring => {
                 String::new()
             }
         }

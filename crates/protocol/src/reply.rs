@@ -183,6 +183,8 @@ pub enum FailureCode {
     Drifted = 12,
     /// The texts cannot be cut as the client asks.
     BadChunks = 13,
+    /// The model is served by the engine of another runtime, which is to be asked instead.
+    OtherEngine = 14,
 }
 
 impl FailureCode {
@@ -201,6 +203,7 @@ impl FailureCode {
             11 => Self::Unsupported,
             12 => Self::Drifted,
             13 => Self::BadChunks,
+            14 => Self::OtherEngine,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod batches;
+mod bf16;
 mod cache;
 mod cancel;
 mod chroma;
