@@ -46,7 +46,9 @@ fn engine_event() -> u32 {
     }
     // SAFETY: the name ends with NUL. The event is known to all processes by its name, so that each may ask for it; a
     // process that waits has shared memory.
-    EVENT.with(|event| *event.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"VectorEmbedEngine".as_ptr()) }))
+    EVENT.with(|event| {
+        *event.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"VectorEmbedEngine".as_ptr()) })
+    })
 }
 
 /// Earlier versions have one event for all extensions, "Extension".
@@ -76,13 +78,8 @@ fn wait_events(events: u32, socket: i32, milliseconds: i64, event: u32) {
     let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: MyLatch is valid for the life of the process, and an open socket or none is passed.
     unsafe {
-        let woken = pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket,
-            milliseconds as _,
-            event,
-        );
+        let woken =
+            pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, milliseconds as _, event);
         if woken as u32 & pg_sys::WL_LATCH_SET != 0 {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }

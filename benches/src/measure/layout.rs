@@ -127,6 +127,8 @@ fn compute(models: &[LoadedModel], texts: &[Box<[u32]>], rows: usize) -> Result<
     };
     thread::scope(|scope| {
         let threads: Vec<_> = models.iter().map(|model| scope.spawn(|| run(model))).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into())))
     })
 }

@@ -51,6 +51,17 @@ pub enum Error {
         /// The model's limit.
         limit: usize,
     },
+    /// A text has no place for so long where its tokenizer could stop and go on.
+    #[error("text is too large for the tokenizer of model \"{model}\"")]
+    Unwieldy {
+        /// The model.
+        model: String,
+        /// Bytes that are tokenized at once.
+        most: usize,
+    },
+    /// What the client has sent of a text does not tell its first tokens.
+    #[error("more of the text is needed")]
+    MoreNeeded,
     /// Texts cannot be cut as the client asks.
     #[error("{}", problem.message(model))]
     BadChunks {
@@ -241,6 +252,8 @@ impl Error {
             Self::Drifted { .. } => FailureCode::Drifted,
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
+            Self::Unwieldy { .. } => FailureCode::Unwieldy,
+            Self::MoreNeeded => FailureCode::MoreNeeded,
             Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
             Self::OtherEngine { .. } => FailureCode::OtherEngine,
@@ -264,6 +277,9 @@ impl Error {
                 beginning(expected)
             ),
             Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
+            Self::Unwieldy { most, .. } => {
+                format!("It has no place where it could be cut, for more than {most} bytes.")
+            }
             Self::BadChunks { problem, .. } => problem.detail(),
             Self::OverMemory { bytes, limit, .. } => format!(
                 "It takes {} kB of memory where vector_embed.max_memory is {} kB.",
@@ -273,9 +289,12 @@ impl Error {
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
-            Self::UnknownModel { .. } | Self::Refused | Self::OutOfMemory | Self::OtherEngine { .. } | Self::Retiring => {
-                String::new()
-            }
+            Self::UnknownModel { .. }
+            | Self::Refused
+            | Self::OutOfMemory
+            | Self::MoreNeeded
+            | Self::OtherEngine { .. }
+            | Self::Retiring => String::new(),
         }
     }
 
@@ -305,13 +324,13 @@ impl Error {
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),
+            Self::Unwieldy { .. } => "Shorten the text, or embed its parts.".to_owned(),
             Self::BadChunks { .. }
             | Self::Compute { .. }
             | Self::BadRequest { .. }
+            | Self::MoreNeeded
             | Self::OtherEngine { .. }
-            | Self::Retiring => {
-                String::new()
-            }
+            | Self::Retiring => String::new(),
         }
     }
 }

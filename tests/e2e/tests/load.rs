@@ -62,6 +62,7 @@ fn large_request() -> Vec<u8> {
     let request = EmbedRequest {
         id: 1,
         isolated: false,
+        beginning: false,
         purpose: Purpose::Document,
         overlong: Overlong::Truncate,
         max_tokens: None,

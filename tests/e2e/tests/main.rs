@@ -17,6 +17,8 @@ mod faulty;
 mod golden;
 mod intruders;
 mod load;
+mod logs;
+mod long_texts;
 mod memory;
 mod models;
 mod moving;

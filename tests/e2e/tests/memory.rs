@@ -1,7 +1,7 @@
 //! What the engine holds in memory: models that are used, and no more for the texts that it has seen.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use postgres::Client;

@@ -9,6 +9,8 @@ mod onnx;
 mod onnx_files;
 mod pool;
 mod runtime;
+mod settled;
+mod squeeze;
 mod tokens;
 mod weights;
 mod words;
@@ -16,6 +18,7 @@ mod words;
 pub use loaded::{Decorate, LoadedModel, load, load_with};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub(crate) use weights::read_weights;
 pub use words::Words;
 
 use crate::error::Error;

@@ -114,7 +114,9 @@ mod tests {
         for micros in 1..=10_000 {
             histogram.record(Duration::from_micros(micros), 3);
         }
-        for (part, found) in [0.01, 0.5, 0.95, 0.99, 1.0].into_iter().zip(histogram.quantiles([0.01, 0.5, 0.95, 0.99, 1.0])) {
+        for (part, found) in
+            [0.01, 0.5, 0.95, 0.99, 1.0].into_iter().zip(histogram.quantiles([0.01, 0.5, 0.95, 0.99, 1.0]))
+        {
             let exact = part * 10_000.0;
             assert!((found as f64 / exact - 1.0).abs() <= 1.0 / 16.0, "{found} for {exact}");
         }

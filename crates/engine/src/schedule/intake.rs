@@ -42,10 +42,24 @@ enum Progress {
     /// Its model may have to be loaded, or to be read for its hash.
     Unloaded,
     New(Arc<Served>),
-    Counting { model: Arc<Served>, counts: Vec<u32>, offset: usize },
-    Chunking { model: Arc<Served>, rule: Rule, cut: Cut, chunks: Vec<Chunk> },
+    Counting {
+        model: Arc<Served>,
+        counts: Vec<u32>,
+        offset: usize,
+    },
+    Chunking {
+        model: Arc<Served>,
+        rule: Rule,
+        cut: Cut,
+        chunks: Vec<Chunk>,
+    },
     Tokenizing(Tokenizing),
-    Isolated { model: Arc<Served>, vectors: VectorsFrame, truncated: usize, cached: usize },
+    Isolated {
+        model: Arc<Served>,
+        vectors: VectorsFrame,
+        truncated: usize,
+        cached: usize,
+    },
 }
 
 /// A request to embed on its way to the runner.
@@ -90,13 +104,13 @@ impl Scheduler {
         match self.models.get_loaded(&job.model).filter(is_expected) {
             None => self.loading.push(Task { job, next: 0, progress: Progress::Unloaded }),
             Some(model) => {
-                let at_once = matches!(job.question, Question::Embed { isolated: false, .. })
-                    && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
+                let at_once =
+                    matches!(job.question, Question::Embed { isolated: false, beginning: false, .. })
+                        && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
                 let task = Task { job, next: 0, progress: Progress::New(model) };
-                // A single text is finished with its first step.
-                match at_once {
-                    true => drop(self.advance(task)),
-                    false => self.queue_of(&task).push(task),
+                let task = if at_once { self.advance(task) } else { Some(task) };
+                if let Some(task) = task {
+                    self.queue_of(&task).push(task);
                 }
             }
         }
@@ -134,15 +148,14 @@ impl Scheduler {
     fn take_on(&self, intake: &Intake) {
         loop {
             let (task, tag) = intake.next().into_parts();
-            let before = task.done_bytes();
-            if let Some(unfinished) = self.advance(task) {
-                // A step that finishes no text is as much work as one may be.
-                let cost = match unfinished.done_bytes() - before {
-                    0 => STEP_BYTES,
-                    bytes => bytes,
-                };
-                intake.put_back(unfinished, tag, cost as u64);
-            }
+            let (caller, before) = (task.caller(), task.bytes());
+            let unfinished = self.advance(task);
+            // A step that finishes no text is as much work as one may be.
+            let cost = match before - unfinished.as_ref().map_or(0, Task::bytes) {
+                0 => STEP_BYTES,
+                bytes => bytes,
+            };
+            intake.put_back(unfinished, caller, tag + cost as u64);
         }
     }
 
@@ -165,7 +178,10 @@ impl Scheduler {
                 None
             }
             Err((error, position)) => {
-                self.count_of(&task.job, Counter::Errors, 1);
+                // Whose client will send more, or turn to the other engine, has met no error yet.
+                let is_none = matches!(error, Error::MoreNeeded | Error::OtherEngine { .. });
+                let errors = usize::from(!is_none);
+                self.count_of(&task.job, Counter::Errors, errors);
                 task.job.fail(&error, position);
                 None
             }
@@ -298,9 +314,10 @@ impl Scheduler {
             return Err((Error::Refused, Some(position)));
         }
         let (purpose, overlong, other_limit) = job.question.manner();
-        let key = self.cache.key(model.generation, purpose, text);
-        // Vectors of another limit are asked for to compare them, once.
-        let Some(key) = key.filter(|_| other_limit.is_none()) else {
+        let key = self.cache.key(model.revision.id(), purpose, text);
+        let beginning = matches!(job.question, Question::Embed { beginning: true, .. });
+        // Vectors of another limit are asked for to compare them, once. A beginning is no text.
+        let Some(key) = key.filter(|_| other_limit.is_none() && !beginning) else {
             return Ok(Lookup::Miss(None));
         };
         Ok(match self.cache.get(&key) {
@@ -317,7 +334,12 @@ impl Scheduler {
         let text = &*job.texts[position];
         let (purpose, overlong, other_limit) = job.question.manner();
         let limit = model.tokenizer.limit(other_limit);
-        let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose, limit))?;
+        let tokens = guarded(position, || match job.question {
+            Question::Embed { beginning: true, .. } => {
+                model.tokenizer.tokenize_beginning(text, purpose, limit)
+            }
+            _ => model.tokenizer.tokenize(text, purpose, limit),
+        })?;
         if tokens.truncated() && overlong == Overlong::Refuse {
             return Err((Error::TooLong { model: model.name.clone(), limit }, Some(position)));
         }
@@ -385,9 +407,9 @@ impl Scheduler {
 }
 
 impl Task {
-    /// Bytes of the texts that are done.
-    fn done_bytes(&self) -> usize {
-        self.job.texts[..self.next].iter().map(|text| text.len().max(1)).sum()
+    /// Bytes of the texts that are not done.
+    fn bytes(&self) -> usize {
+        self.job.texts[self.next..].iter().map(|text| text.len().max(1)).sum()
     }
 }
 

@@ -224,7 +224,8 @@ impl ModelStore {
     fn info(&self, entry: &Entry, settings: ModelSettings, hash: &ModelHash) -> ModelInfo {
         let loaded = self.lock().dimensions(&entry.name);
         let dimensions = loaded.or(settings.dimensions).unwrap_or(0);
-        let (format, precision) = (describe_format(&entry.dir, &settings), settings.precision_name().to_owned());
+        let (format, precision) =
+            (describe_format(&entry.dir, &settings), settings.precision_name().to_owned());
         ModelInfo {
             name: entry.name.clone(),
             dimensions: dimensions as u32,

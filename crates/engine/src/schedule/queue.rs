@@ -54,9 +54,18 @@ impl<T: Task> Queue<T> {
         self.changed.notify_one();
     }
 
-    /// Puts a request that is not finished back in front of all of its caller; `cost` is the work that its turn was.
-    pub(super) fn put_back(&self, task: T, tag: u64, cost: u64) {
-        self.lock().flow(task.caller(), tag + cost).tasks.push_front(task);
+    /// A caller's request has had its turn, and the caller has this tag now. A request that is not finished goes in front of
+    /// all others of the caller.
+    pub(super) fn put_back(&self, unfinished: Option<T>, caller: u64, tag: u64) {
+        let mut state = self.lock();
+        let waits = state.flows.iter().any(|flow| flow.caller == caller);
+        match unfinished {
+            Some(task) => state.flow(caller, tag).tasks.push_front(task),
+            None if waits => {
+                state.flow(caller, tag);
+            }
+            None => state.turns.leave(caller, tag),
+        }
     }
 
     /// Waits for the next request. The one before has had its turn.
@@ -68,6 +77,7 @@ impl<T: Task> Queue<T> {
                 state.busy = true;
                 return turn;
             }
+            state.turns.rest();
             state = self.changed.wait(state).expect("no thread panics while it holds the queue");
         }
     }
@@ -115,14 +125,12 @@ impl<T> State<T> {
         // Of equal tags the one that has waited longest.
         let index = (0..self.flows.len()).min_by_key(|index| self.flows[*index].tag)?;
         let flow = &mut self.flows[index];
-        let (caller, tag) = (flow.caller, flow.tag);
+        let tag = flow.tag;
         self.turns.serve(tag);
         let task = flow.tasks.pop_front()?;
         // Who was served goes behind those who were not.
         let flow = self.flows.remove(index);
-        if flow.tasks.is_empty() {
-            self.turns.leave(caller, tag);
-        } else {
+        if !flow.tasks.is_empty() {
             self.flows.push(flow);
         }
         Some(Turn { task, tag })
@@ -151,9 +159,8 @@ mod tests {
     fn step(queue: &Queue<Fake>) -> u64 {
         let (task, tag) = queue.next().into_parts();
         let caller = task.caller;
-        if task.steps > 1 {
-            queue.put_back(Fake { steps: task.steps - 1, ..task }, tag, 10);
-        }
+        let unfinished = (task.steps > 1).then(|| Fake { steps: task.steps - 1, ..task });
+        queue.put_back(unfinished, caller, tag + 10);
         caller
     }
 
@@ -178,6 +185,21 @@ mod tests {
         let order: Vec<u64> = (0..9).map(|_| step(&queue)).collect();
         assert_eq!(order, [1, 2, 1, 2, 1, 2, 1, 1, 1]);
         assert!(!queue.is_idle(), "the last has its turn until the next is asked for");
+    }
+
+    #[test]
+    fn small_requests_without_end_do_not_keep_a_large_one_from_its_turn() {
+        let queue = Queue::default();
+        queue.push(Fake { caller: 1, steps: 1000 });
+        queue.push(Fake { caller: 2, steps: 1 });
+        // Two callers who each come back before the other has had its turn.
+        let order: Vec<u64> = (0..30)
+            .map(|round| {
+                queue.push(Fake { caller: 2 + (round + 1) % 2, steps: 1 });
+                step(&queue)
+            })
+            .collect();
+        assert!(order.iter().filter(|caller| **caller == 1).count() >= 10, "{order:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The engine as a server on a Unix socket.
 
+mod clients;
 mod connection;
 mod retire;
 mod status;
@@ -7,7 +8,7 @@ mod status;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::compute::{Decorate, Runtime};
 use crate::model::Catalog;
 use crate::schedule::{Limits, ModelStore, Scheduler};
+use clients::Clients;
 use retire::Executable;
 
 /// File name of the socket in the runtime directory.
@@ -29,6 +31,9 @@ const QUEUE_CREDITS: usize = 256 << 10;
 
 /// How often the engine looks for batches that do not end and models that nobody uses.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// When to try again to accept a connection.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long the batch under way may take when the engine is asked to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -66,6 +71,11 @@ struct Engine {
     executable: Executable,
     stop: Notify,
     connections: AtomicU64,
+    clients: Clients,
+    /// A connection has ended.
+    room: Notify,
+    /// Frames that wait for the budget.
+    waiting: AtomicU64,
     started_at: u64,
     restarts: u64,
 }
@@ -84,6 +94,9 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
         executable: Executable::current()?,
         stop: Notify::new(),
         connections: AtomicU64::new(0),
+        clients: Clients::within(getrlimit(Resource::Nofile).current),
+        room: Notify::new(),
+        waiting: AtomicU64::new(0),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
         restarts: options.restarts,
     });
@@ -99,14 +112,21 @@ async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
     let listener = listen(&directory.join(SOCKET))?;
     let mut watch = tokio::time::interval(WATCH);
     loop {
+        let have_room = engine.clients.have_room(engine.connections.load(Ordering::Relaxed));
+        if !have_room {
+            engine.clients.make_room();
+        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if have_room => match accepted {
                 Ok((stream, _)) => {
+                    engine.connections.fetch_add(1, Ordering::Relaxed);
                     tokio::spawn(connection::serve(stream, Arc::clone(engine)));
                 }
-                // Out of descriptors, most likely: callers wait in the backlog until some are free.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                // The system is out of descriptors, most likely: callers wait in the backlog until some are free.
+                Err(_) => tokio::time::sleep(AGAIN).await,
             },
+            () = engine.room.notified(), if !have_room => {}
+            () = tokio::time::sleep(AGAIN), if !have_room => {}
             _ = watch.tick() => {
                 engine.scheduler.abort_if_stuck();
                 // A large model takes its time to go.

@@ -113,7 +113,7 @@ fn a_replaced_model_counts_as_long_as_somebody_holds_on_to_it() {
     let pooling = models._root.path().join("a/1_Pooling/config.json");
     std::fs::write(&pooling, r#"{"word_embedding_dimension": 32, "pooling_mode": "cls"}"#).unwrap();
     let begin = Instant::now();
-    while models.get("a").generation == old.generation {
+    while models.get("a").revision.id() == old.revision.id() {
         assert!(begin.elapsed() < Duration::from_secs(60), "the change is not noticed");
         thread::sleep(Duration::from_millis(20));
     }
@@ -128,7 +128,7 @@ fn a_replaced_model_counts_as_long_as_somebody_holds_on_to_it() {
 fn models_that_nobody_uses_go_after_the_time_that_is_set_and_come_again() {
     let models = Models::with(Limits { idle: Duration::from_millis(50), ..Limits::NONE });
     let in_use = models.get("a");
-    models.get("b");
+    let first = models.get("b").revision.id();
     let begin = Instant::now();
     while models.loaded() != ["a"] {
         assert!(begin.elapsed() < Duration::from_secs(60), "{:?} are loaded", models.loaded());
@@ -143,10 +143,11 @@ fn models_that_nobody_uses_go_after_the_time_that_is_set_and_come_again() {
     models.store.unload_idle();
     assert!(models.loaded().is_empty());
     assert_eq!(models.store.bytes(), 0);
-    models.get("b");
+    let revision = models.get("b").revision.id();
     let counters = models.counters("b");
     assert_eq!((counters.loads, counters.unloads), (2, 1));
     assert!(counters.loaded_at > 0 && counters.used_at >= counters.loaded_at && counters.load_micros > 0);
+    assert_eq!(revision, first, "what the cache has of it is found again");
 }
 
 #[test]

@@ -20,7 +20,8 @@ const BATCH_TOKENS: usize = 512;
 const PART: usize = 1024;
 
 /// What the backends of this program's one such test do.
-static GATE: Gate = Gate { state: Mutex::new(State { open: 0, batches: Vec::new() }), changed: Condvar::new() };
+static GATE: Gate =
+    Gate { state: Mutex::new(State { open: 0, batches: Vec::new() }), changed: Condvar::new() };
 
 struct Gate {
     state: Mutex<State>,
@@ -115,7 +116,8 @@ impl Engine {
     fn start() -> Self {
         let (copy, directory) = (Copy::of("tiny-bert"), tempfile::tempdir().unwrap());
         let catalog = Catalog::new(vec![copy.root.path().to_owned()]);
-        let models = ModelStore::new(catalog, Arc::clone(runtime()), |backend| Box::new(Gated(backend)), Limits::NONE);
+        let models =
+            ModelStore::new(catalog, Arc::clone(runtime()), |backend| Box::new(Gated(backend)), Limits::NONE);
         let scheduler = Scheduler::start(models, BATCH_TOKENS, 0, directory.path()).unwrap();
         Self { _copy: copy, _directory: directory, scheduler }
     }
@@ -130,6 +132,7 @@ impl Engine {
                 overlong: Overlong::Truncate,
                 max_tokens: None,
                 isolated: false,
+                beginning: false,
             },
             model: "model".to_owned(),
             expected_hash: None,
@@ -187,9 +190,15 @@ fn while_a_bulk_call_runs_single_calls_of_eight_connections_wait_for_the_batch_u
             answered.extend(inbox.try_iter().filter(|(id, _)| *id != BULK));
         }
         let batches = GATE.lock().batches[under_way..].to_vec();
-        assert_eq!(batches[0], 8, "the batch after the one under way is that of the single texts: {batches:?}");
+        assert_eq!(
+            batches[0], 8,
+            "the batch after the one under way is that of the single texts: {batches:?}"
+        );
         let first = under_way + 1;
-        assert!(answered.iter().all(|(_, batch)| *batch == first), "{answered:?} where batch {first} is theirs");
+        assert!(
+            answered.iter().all(|(_, batch)| *batch == first),
+            "{answered:?} where batch {first} is theirs"
+        );
     }
 
     bulk.gone.store(true, Ordering::Relaxed);
