@@ -16,6 +16,7 @@ use crate::pg::descriptor::ReservedDescriptor;
 use crate::pg::engine::Engine;
 use crate::pg::latch::{self, Direction};
 use crate::pg::runtime_dir::{self, Lock};
+use crate::pg::wake;
 
 /// How long a caller waits for an engine to come up before it gets an error.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -255,7 +256,7 @@ fn try_connect(engine: Engine) -> Result<Option<UnixStream>, Error> {
 
 /// Starts a supervisor if there is none, and asks it for the engine. One backend at a time tries; the others wait for the
 /// socket.
-fn ensure_supervisor(engine: Engine) -> Result<(), Error> {
+pub(super) fn ensure_supervisor(engine: Engine) -> Result<(), Error> {
     let Some(_starting) = Lock::Starting.try_take()? else {
         return Ok(());
     };
@@ -271,6 +272,10 @@ fn ensure_supervisor(engine: Engine) -> Result<(), Error> {
     // Now there is a runtime directory.
     match engine {
         Engine::OnnxRuntime => Ok(()),
-        Engine::OpenVino => runtime_dir::want(engine),
+        Engine::OpenVino => {
+            runtime_dir::want(engine)?;
+            wake::wake_supervisor();
+            Ok(())
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod connection;
 mod request;
+pub(crate) mod vectors;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -180,6 +181,11 @@ pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
         _ => None,
     })?;
     model.ok_or_else(gone)
+}
+
+/// Starts the supervisor if there is none, for whom it is to start something else than an engine.
+pub(crate) fn ensure_supervisor() -> Result<(), Error> {
+    connection::ensure_supervisor(Engine::OnnxRuntime)
 }
 
 /// The counters of the engines that run. Does not start one.

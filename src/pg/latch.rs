@@ -34,6 +34,18 @@ pub(crate) fn sleep(time: Duration) {
     wait(pg_sys::WL_TIMEOUT, pg_sys::PGINVALID_SOCKET, milliseconds(time), pg_sys::PG_WAIT_EXTENSION);
 }
 
+/// The same; true if the latch was set.
+pub(crate) fn sleep_or_wake(time: Duration) -> bool {
+    let woken = wait_events(
+        pg_sys::WL_TIMEOUT,
+        pg_sys::PGINVALID_SOCKET,
+        milliseconds(time),
+        pg_sys::PG_WAIT_EXTENSION,
+    );
+    pgrx::check_for_interrupts!();
+    woken
+}
+
 fn milliseconds(time: Duration) -> i64 {
     time.as_millis().max(1) as i64
 }
@@ -74,14 +86,17 @@ fn wait(events: u32, socket: i32, milliseconds: i64, event: u32) {
     pgrx::check_for_interrupts!();
 }
 
-fn wait_events(events: u32, socket: i32, milliseconds: i64, event: u32) {
+/// True if the latch was set.
+fn wait_events(events: u32, socket: i32, milliseconds: i64, event: u32) -> bool {
     let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: MyLatch is valid for the life of the process, and an open socket or none is passed.
     unsafe {
         let woken =
             pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, milliseconds as _, event);
-        if woken as u32 & pg_sys::WL_LATCH_SET != 0 {
+        let is_set = woken as u32 & pg_sys::WL_LATCH_SET != 0;
+        if is_set {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
+        is_set
     }
 }

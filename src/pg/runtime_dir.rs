@@ -21,6 +21,9 @@ const FAILURE: &str = "start_failure";
 /// There as long as an engine is asked for that the supervisor has not started.
 const WANTED: &str = "wanted";
 
+/// Held by the supervisor, and tells its process id.
+const SUPERVISOR: &str = "supervisor.lock";
+
 /// A lock file in the directory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lock {
@@ -28,18 +31,29 @@ pub(crate) enum Lock {
     Supervisor,
     /// Held by the backend that starts one.
     Starting,
+    /// Held by the worker that serves the queues of this database.
+    Worker(u32),
 }
 
 /// A lock that ends with this value, or with the process.
 #[derive(Debug)]
-pub(crate) struct Locked(#[expect(dead_code, reason = "the lock lives as long as the descriptor")] File);
+pub(crate) struct Locked(File);
+
+impl Locked {
+    /// Writes the id of this process to the lock file.
+    pub(crate) fn tell_process(&mut self) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all(std::process::id().to_string().as_bytes())
+    }
+}
 
 impl Lock {
     /// Takes the lock if nobody has it.
     pub(crate) fn try_take(self) -> Result<Option<Locked>, Error> {
         let name = match self {
-            Self::Supervisor => "supervisor.lock",
-            Self::Starting => "starting.lock",
+            Self::Supervisor => SUPERVISOR.to_owned(),
+            Self::Starting => "starting.lock".to_owned(),
+            Self::Worker(database) => format!("worker.{database}.lock"),
         };
         let path = Path::new(PATH).join(name);
         let open = || {
@@ -56,7 +70,7 @@ impl Lock {
     }
 }
 
-fn create_directory(path: &str) -> io::Result<()> {
+pub(super) fn create_directory(path: &str) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -76,6 +90,11 @@ pub(crate) fn want(engine: Engine) -> Result<(), Error> {
 /// Whether somebody has asked for an engine since the last call.
 pub(crate) fn take_want(engine: Engine) -> bool {
     fs::remove_file(engine.file(WANTED)).is_ok()
+}
+
+/// The process id that the last supervisor has told. It need not live any more.
+pub(crate) fn supervisor() -> Option<i32> {
+    fs::read_to_string(Path::new(PATH).join(SUPERVISOR)).ok()?.parse().ok()
 }
 
 /// Notes why the engine could not be started by an attempt that began at `begin`, which becomes the note's time:

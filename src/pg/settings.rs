@@ -27,6 +27,7 @@ static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32 << 10);
 static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// In seconds.
 static IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
+static QUEUE_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 enum OverlongText {
@@ -131,6 +132,16 @@ pub(crate) fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_int_guc(
+        c"vector_embed.queue_workers",
+        c"Sets the number of background workers that serve queues of rows to embed.",
+        c"0 leaves the queues alone.",
+        &QUEUE_WORKERS,
+        0,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     reserve_prefix();
 }
 
@@ -174,6 +185,11 @@ pub(crate) fn overlong() -> Overlong {
         OverlongText::Truncate => Overlong::Truncate,
         OverlongText::Error => Overlong::Refuse,
     }
+}
+
+/// How many workers may serve queues at once.
+pub(crate) fn queue_workers() -> usize {
+    QUEUE_WORKERS.get() as usize
 }
 
 /// The engine's settings as they are now.

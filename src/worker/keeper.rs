@@ -17,8 +17,6 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 /// How long an engine may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(6);
-/// How often to look whether somebody asks for an engine that is started then only.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// An engine's process, while there is one, and when there is to be another.
 pub(super) struct Keeper {
@@ -64,12 +62,11 @@ impl Keeper {
             self.start(settings);
         }
         match self.process {
-            // A child's end wakes the latch; the timeout is for a signal that came between check and wait.
-            Some(_) if self.kill_at.is_none() => Duration::from_secs(10),
-            Some(_) => Duration::from_secs(1),
+            Some(_) if self.kill_at.is_some() => Duration::from_secs(1),
             None if self.is_wanted => self.next_start.saturating_duration_since(Instant::now()),
-            None if self.engine.is_left_out() => Duration::from_secs(10),
-            None => LOOK,
+            // A child's end wakes the latch, and so does who wants the engine; the timeout is for a signal that came
+            // between check and wait.
+            _ => Duration::from_secs(10),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
 
+use super::dispatch::Dispatch;
 use super::keeper::Keeper;
 use crate::pg::engine::Engine;
 use crate::pg::runtime_dir::{Lock, Locked};
@@ -19,7 +20,13 @@ pub extern "C-unwind" fn vector_embed_supervisor_main(_argument: pg_sys::Datum) 
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );
     match take_lock() {
-        Ok(Some(lock)) => Supervisor::new(lock).run(),
+        Ok(Some(mut lock)) => {
+            background::be_told_of_workers();
+            if let Err(error) = lock.tell_process() {
+                warning!("vector_embed: could not write the supervisor's process id: {error}");
+            }
+            Supervisor::new(lock).run();
+        }
         // Another supervisor serves this server already.
         Ok(None) => {}
         Err(error) => error.message().report(PgLogLevel::ERROR),
@@ -40,12 +47,18 @@ fn take_lock() -> Result<Option<Locked>, crate::error::Error> {
 struct Supervisor {
     settings: EngineSettings,
     keepers: [Keeper; 2],
+    queues: Dispatch,
     _lock: Locked,
 }
 
 impl Supervisor {
     fn new(lock: Locked) -> Self {
-        Self { settings: settings::engine(), keepers: Engine::ALL.map(Keeper::new), _lock: lock }
+        Self {
+            settings: settings::engine(),
+            keepers: Engine::ALL.map(Keeper::new),
+            queues: Dispatch::new(),
+            _lock: lock,
+        }
     }
 
     fn run(mut self) {
@@ -55,7 +68,7 @@ impl Supervisor {
             }
             let turns = self.keepers.iter_mut().map(|keeper| keeper.turn(&self.settings));
             let wait = turns.min().expect("there are engines");
-            latch::sleep(wait);
+            latch::sleep(wait.min(self.queues.turn()));
         }
         self.stop();
     }
@@ -72,6 +85,7 @@ impl Supervisor {
 
     /// The server is going down.
     fn stop(mut self) {
+        self.queues.stop();
         self.keepers.iter_mut().for_each(Keeper::terminate);
         self.keepers.into_iter().for_each(Keeper::wait);
     }

@@ -108,7 +108,10 @@ pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
     let columns = "pid, restarts, connections, queued_texts, requests, cancelled, resident_bytes, batches, texts, \
                    cache_hits, cache_bytes";
     let row = client
-        .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine WHERE runtime = 'onnxruntime'"), &[])
+        .query_opt(
+            &format!("SELECT {columns} FROM vector_embed.stat_engine WHERE runtime = 'onnxruntime'"),
+            &[],
+        )
         .expect("the view can be read")?;
     Some(engine_row(&row))
 }

@@ -83,7 +83,10 @@ fn an_engine_of_their_own_serves_them() {
     assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("bf16", true));
     let stat = stat_model(&mut client, MODEL).expect("one engine knows it, the other does not");
     assert!(stat.loaded && stat.texts > 0 && stat.errors == 0, "{stat:?}");
-    assert_eq!(engines, ["onnxruntime", "openvino"].map(|runtime| engine(&mut client, runtime).expect("it runs")));
+    assert_eq!(
+        engines,
+        ["onnxruntime", "openvino"].map(|runtime| engine(&mut client, runtime).expect("it runs"))
+    );
 }
 
 #[test]
@@ -106,7 +109,9 @@ fn a_text_that_crashes_one_engine_leaves_the_other_alone() {
     assert_error(&refused(embed_by(&mut cluster.connect(), &text, MODEL)), "58000");
     assert_eq!(engine(&mut client, "openvino"), Some(after[1]));
     assert_error(&refused(embed(&mut client, &text)), "58000");
-    wait::until("the other is another", || engine(&mut client, "onnxruntime").is_some_and(|pid| pid != after[0]));
+    wait::until("the other is another", || {
+        engine(&mut client, "onnxruntime").is_some_and(|pid| pid != after[0])
+    });
     assert_eq!(engine(&mut client, "openvino"), Some(after[1]));
 }
 
@@ -119,7 +124,8 @@ fn calls_are_cancelled() {
     let mut client = cluster.connect();
     let golden = golden::sentences()[0];
     assert_near(golden, &embed_by(&mut client, &golden.text, MODEL).expect("a vector"));
-    let texts: Vec<String> = (0..400).map(|number| format!("{} {number} {}", SLOW.word, "word ".repeat(100))).collect();
+    let texts: Vec<String> =
+        (0..400).map(|number| format!("{} {number} {}", SLOW.word, "word ".repeat(100))).collect();
     execute(&mut client, "SET statement_timeout = '500ms'");
     let result = client.query_one("SELECT count(*) FROM unnest(embed($1::text[], $2))", &[&texts, &MODEL]);
     assert_eq!(refused(result).code().code(), "57014");
@@ -143,11 +149,13 @@ fn a_model_that_becomes_one_of_fp32_is_found_there() {
     assert_near(golden, &embed_by(&mut client, &golden.text, MODEL).expect("a vector"));
     let away = installation.exchange_model(MODEL, &installation.model(golden::MODEL));
     wait::until("the model is another", || {
-        embed_by(&mut client, &golden.text, MODEL).expect("a vector") == embed(&mut client, &golden.text).expect("one")
+        embed_by(&mut client, &golden.text, MODEL).expect("a vector")
+            == embed(&mut client, &golden.text).expect("one")
     });
     away.put_back();
     wait::until("the model is what it was", || {
-        embed_by(&mut client, &golden.text, MODEL).expect("a vector") != embed(&mut client, &golden.text).expect("one")
+        embed_by(&mut client, &golden.text, MODEL).expect("a vector")
+            != embed(&mut client, &golden.text).expect("one")
     });
 }
 

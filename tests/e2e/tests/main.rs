@@ -1,6 +1,7 @@
 //! The specification of the running product. A module for each topic, a test for each statement.
 
 mod arguments;
+mod backfill;
 mod batches;
 mod bf16;
 mod cache;
@@ -25,6 +26,9 @@ mod moving;
 mod planning;
 mod poison;
 mod qdrant;
+mod queue;
+mod queue_kills;
+mod queue_owner;
 mod replication;
 mod restore;
 mod rules;

@@ -23,7 +23,12 @@ pub struct Runtime {
 impl Runtime {
     /// A runtime that will be loaded from `library` and compute each batch with `threads` threads.
     pub fn new(library: impl Into<PathBuf>, threads: usize) -> Self {
-        Self { library: library.into(), has_openvino: false, threads: threads.max(1), environment: Arc::default() }
+        Self {
+            library: library.into(),
+            has_openvino: false,
+            threads: threads.max(1),
+            environment: Arc::default(),
+        }
     }
 
     /// The same with a library that has OpenVINO beside it: the one for models with bf16.

@@ -33,7 +33,9 @@ impl Precision {
     /// Why this processor does not compute in it.
     pub(super) fn problem(self) -> Option<ModelProblem> {
         let lacks = self == Self::Bf16 && !multiplies_bf16();
-        lacks.then(|| ModelProblem::Unsupported("precision bf16 on a processor without AVX512_BF16".to_owned()))
+        lacks.then(|| {
+            ModelProblem::Unsupported("precision bf16 on a processor without AVX512_BF16".to_owned())
+        })
     }
 }
 

@@ -92,7 +92,14 @@ impl EncoderBackend {
             Ok((session, distances))
         };
         let (session, distances) = read().map_err(bad)?;
-        Ok(Self { session, precision, numbering: shape.numbering, distances, head, buffers: Buffers::default() })
+        Ok(Self {
+            session,
+            precision,
+            numbering: shape.numbering,
+            distances,
+            head,
+            buffers: Buffers::default(),
+        })
     }
 }
 
