@@ -43,29 +43,35 @@ fn rows(count: i64) -> String {
 
 /// Warns that nobody serves queues at the moment.
 pub(crate) fn no_supervisor(error: &Error) {
-    let code = PgSqlErrorCode::ERRCODE_WARNING;
-    ErrorReport::new(code, "rows are queued, but cannot be embedded now".to_owned(), "vector_embed")
-        .set_detail(for_server(format!("The supervisor could not be started: {error}.")))
-        .set_hint("They wait until a session can start it.")
-        .report(pgrx::PgLogLevel::WARNING);
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: "rows are queued, but cannot be embedded now".to_owned(),
+        detail: Some(format!("The supervisor could not be started: {error}.")),
+        hint: Some("They wait until a session can start it.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
 }
 
 /// Warns that a queue has been emptied but for rows that have failed.
 pub(crate) fn failed_rows(table: &str, items: i64) {
-    let code = PgSqlErrorCode::ERRCODE_WARNING;
-    let message = format!("{} of relation \"{table}\" could not be embedded", rows(items));
-    ErrorReport::new(code, for_server(message), "vector_embed")
-        .set_hint("vector_embed.failures tells why, and when they are tried again.")
-        .report(pgrx::PgLogLevel::WARNING);
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: format!("{} of relation \"{table}\" could not be embedded", rows(items)),
+        detail: None,
+        hint: Some("vector_embed.failures tells why, and when they are tried again.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
 }
 
 /// Warns that rows of a queue that is dropped will not get their vectors.
 pub(crate) fn dropped_queue(table: &str, column: &str, count: i64) {
-    let code = PgSqlErrorCode::ERRCODE_WARNING;
-    let message = format!("{} of relation \"{table}\" waited to be embedded", rows(count));
-    ErrorReport::new(code, for_server(message), "vector_embed")
-        .set_detail(for_server(format!("What \"{column}\" has for them is not of their text.")))
-        .report(pgrx::PgLogLevel::WARNING);
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: format!("{} of relation \"{table}\" waited to be embedded", rows(count)),
+        detail: Some(format!("What \"{column}\" has for them is not of their text.")),
+        hint: None,
+    }
+    .report(PgLogLevel::WARNING);
 }
 
 /// Warns that a trigger comes after ours and may change a text whose vector has been made.

@@ -16,14 +16,14 @@ use crate::api::trigger::attach::{Wish, drop_queue, drop_trigger};
 use crate::api::trigger::chunks::attach::keepers_of;
 use crate::attachment::chunks::link::qualified;
 use crate::attachment::chunks::options::Options;
-use crate::attachment::{Filler, Recorded, Timing, fillers};
+use crate::attachment::{Filler, Recorded, Timing, fillers, is_recorded};
 use crate::client;
 use crate::client::vectors::{self, Wanted};
 use crate::error::{ColumnFault, Error, OrRaise};
 use crate::pg::procedure::ProcedureCall;
 use crate::pg::settings::Model;
 use crate::pg::spi;
-use crate::pg::table::{Change, Table, TriggerEntry, quote_identifier};
+use crate::pg::table::{Change, Table, TriggerEntry, quote_identifier, trigger_comment};
 use crate::pg::text::{ServerText, Text};
 use crate::pg::transaction::Committing;
 use crate::pg::types::{Type, VectorKind};
@@ -157,7 +157,10 @@ impl Old {
         }
         let (schema, name) = (table.schema(), table.name());
         for documents in documents_of(table)? {
-            let triggers = keepers_of(&Table::look_at(documents)?, &schema, &name);
+            let mut triggers = keepers_of(&Table::look_at(documents)?, &schema, &name);
+            // Others who may make triggers are not to have them made anew in the owner's name.
+            triggers
+                .retain(|trigger| is_recorded(trigger_comment(trigger.oid).as_deref(), &trigger.arguments));
             let options = triggers.first().and_then(|trigger| trigger.arguments.get(4));
             let options: Option<Options> = options.and_then(|options| serde_json::from_str(options).ok());
             if let Some(options) = options.filter(|options| options.columns.embedding == embedding) {
