@@ -16,7 +16,7 @@
 help:	## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:	## install what is missing: Debian packages (root only), ONNX Runtime, the model, pgvector, clients to test
+setup:	## install what is missing: Debian packages (root only), ONNX Runtime (also with OpenVINO), the model, pgvector, clients to test
 	@scripts/setup clients
 
 build:	## compile the extension and the engine (release)

@@ -44,6 +44,12 @@ private_pg_config=$prefix/lib/postgresql/$PG/bin/pg_config
 
 onnxruntime_version=1.31.1
 onnxruntime=$cache/onnxruntime-$onnxruntime_version
+# Another build of it, with OpenVINO beside it, which not everybody has: an installation does without.
+openvino_version=1.24.1
+openvino=$cache/onnxruntime-openvino-$openvino_version
+openvino_libraries=(libonnxruntime.so libonnxruntime_providers_openvino.so libonnxruntime_providers_shared.so
+	libopenvino.so.2541 libopenvino_intel_cpu_plugin.so libopenvino_onnx_frontend.so.2541 libtbb.so.12)
+have_openvino() { [ -f "$openvino/LICENSE" ]; }
 model_name=all-MiniLM-L6-v2
 model=$cache/models/$model_name
 pgvector_version=0.8.0

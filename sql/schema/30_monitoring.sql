@@ -19,7 +19,7 @@ COMMENT ON COLUMN vector_embed.models.normalized IS 'whether vectors are brought
 COMMENT ON COLUMN vector_embed.models.document_prompt IS 'prompt that embed() puts before a text';
 COMMENT ON COLUMN vector_embed.models.query_prompt IS 'prompt that embed_query() puts before a text';
 COMMENT ON COLUMN vector_embed.models.format IS 'safetensors or onnx';
-COMMENT ON COLUMN vector_embed.models.precision IS 'numbers it computes with: fp32 or int8; NULL where its graph decides';
+COMMENT ON COLUMN vector_embed.models.precision IS 'numbers it computes with: fp32, int8 or bf16; NULL where its graph decides';
 COMMENT ON COLUMN vector_embed.models.bytes IS 'size of the files that decide the vectors';
 COMMENT ON COLUMN vector_embed.models.hash IS 'SHA-256 over those files; equal hashes mean equal vectors';
 COMMENT ON COLUMN vector_embed.models.loaded IS 'whether the engine holds the model in memory';
@@ -27,17 +27,17 @@ COMMENT ON COLUMN vector_embed.models.problem IS 'why the model cannot be used, 
 GRANT SELECT ON vector_embed.models TO PUBLIC;
 
 CREATE FUNCTION vector_embed.stat_engine(
-    OUT pid integer, OUT started_at_micros bigint, OUT restarts bigint, OUT resident_bytes bigint,
+    OUT pid integer, OUT runtime text, OUT started_at_micros bigint, OUT restarts bigint, OUT resident_bytes bigint,
     OUT cache_bytes bigint, OUT model_bytes bigint, OUT threads integer, OUT batch_tokens integer,
     OUT connections integer, OUT queued_texts bigint, OUT requests bigint, OUT texts bigint, OUT cache_hits bigint,
     OUT batches bigint, OUT tokens bigint, OUT padded_tokens bigint, OUT compute_micros bigint,
     OUT wait_micros bigint[], OUT run_micros bigint[], OUT truncated bigint, OUT cancelled bigint, OUT errors bigint)
     RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'stat_engine_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL SAFE COST 100 ROWS 1;
+    AS 'MODULE_PATHNAME', 'stat_engine_wrapper' LANGUAGE C VOLATILE STRICT PARALLEL SAFE COST 100 ROWS 2;
 COMMENT ON FUNCTION vector_embed.stat_engine() IS 'the function behind the view vector_embed.stat_engine';
 
 CREATE VIEW vector_embed.stat_engine AS
-    SELECT pid, pg_catalog.to_timestamp(started_at_micros / 1e6) AS started_at, restarts, resident_bytes,
+    SELECT pid, runtime, pg_catalog.to_timestamp(started_at_micros / 1e6) AS started_at, restarts, resident_bytes,
            cache_bytes, model_bytes, threads, connections, queued_texts, requests, texts, cache_hits, batches, tokens,
            padded_tokens,
            padded_tokens / NULLIF(batches * batch_tokens, 0)::double precision AS batch_fill,
@@ -50,8 +50,9 @@ CREATE VIEW vector_embed.stat_engine AS
            run_micros[3] / 1e3::double precision AS run_time_p99,
            truncated, cancelled, errors
     FROM vector_embed.stat_engine();
-COMMENT ON VIEW vector_embed.stat_engine IS 'the embedding engine since it started; no row if none runs';
+COMMENT ON VIEW vector_embed.stat_engine IS 'the embedding engines that run, since they started; no row if none does';
 COMMENT ON COLUMN vector_embed.stat_engine.pid IS 'process id';
+COMMENT ON COLUMN vector_embed.stat_engine.runtime IS 'onnxruntime, or openvino for the process of models with bf16';
 COMMENT ON COLUMN vector_embed.stat_engine.started_at IS 'start of the process; counters begin at zero then';
 COMMENT ON COLUMN vector_embed.stat_engine.restarts IS 'how often the supervisor has started an engine after its first';
 COMMENT ON COLUMN vector_embed.stat_engine.resident_bytes IS 'resident memory';

@@ -52,6 +52,7 @@ type EngineRow = TableIterator<
     'static,
     (
         name!(pid, i32),
+        name!(runtime, String),
         name!(started_at_micros, i64),
         name!(restarts, i64),
         name!(resident_bytes, i64),
@@ -79,11 +80,12 @@ type EngineRow = TableIterator<
 #[pg_extern(sql = false)]
 fn stat_engine() -> EngineRow {
     let stats = client::stats().or_raise();
-    TableIterator::new(stats.into_iter().map(|stats| {
+    TableIterator::new(stats.into_iter().map(|(engine, stats)| {
         // Nothing is told of nothing.
         let quantiles = |micros: [u64; 3]| (stats.texts > 0).then(|| micros.map(|it| it as i64).to_vec());
         (
             stats.pid as i32,
+            engine.name().to_owned(),
             stats.started_at as i64,
             stats.restarts as i64,
             stats.resident_bytes as i64,

@@ -13,8 +13,10 @@ use vector_embed_protocol::{
 use crate::error::Error;
 use crate::pg::background;
 use crate::pg::descriptor::ReservedDescriptor;
+use crate::pg::engine::Engine;
 use crate::pg::latch::{self, Direction};
 use crate::pg::runtime_dir::{self, Lock};
+use crate::pg::wake;
 
 /// How long a caller waits for an engine to come up before it gets an error.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -36,6 +38,7 @@ pub(super) enum Start {
 
 /// A connection whose handshake is done.
 pub(super) struct Connection {
+    pub(super) engine: Engine,
     stream: UnixStream,
     /// Received bytes; those before `read` have been used.
     inbox: Vec<u8>,
@@ -47,14 +50,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, with [`Start::IfNeeded`] after starting an engine. `None` if there is none to connect to.
-    pub(super) fn open(start: Start) -> Result<Option<Self>, Error> {
+    /// Connects, with [`Start::IfNeeded`] after starting the engine. `None` if there is none to connect to.
+    pub(super) fn open(engine: Engine, start: Start) -> Result<Option<Self>, Error> {
+        if start == Start::IfNeeded && engine.is_left_out() {
+            return Err(Error::NoOpenVino);
+        }
         let begin = Instant::now();
         let begin_of_wait = SystemTime::now();
         let mut checked: Option<Instant> = None;
         loop {
-            if let Some(stream) = try_connect()? {
-                let mut connection = Self::new(stream);
+            if let Some(stream) = try_connect(engine)? {
+                let mut connection = Self::new(engine, stream);
                 if connection.greet()? {
                     return Ok(Some(connection));
                 }
@@ -62,7 +68,7 @@ impl Connection {
             if start == Start::Never {
                 return Ok(None);
             }
-            if let Some(reason) = runtime_dir::failure_since(begin_of_wait) {
+            if let Some(reason) = runtime_dir::failure_since(engine, begin_of_wait) {
                 return Err(Error::Unavailable { detail: reason });
             }
             if begin.elapsed() > PATIENCE {
@@ -72,15 +78,16 @@ impl Connection {
                 });
             }
             if checked.is_none_or(|checked| checked.elapsed() > SUPERVISOR_CHECK) {
-                ensure_supervisor()?;
+                ensure_supervisor(engine)?;
                 checked = Some(Instant::now());
             }
             latch::sleep_for_engine(POLL);
         }
     }
 
-    fn new(stream: UnixStream) -> Self {
+    fn new(engine: Engine, stream: UnixStream) -> Self {
         Self {
+            engine,
             stream,
             inbox: Vec::new(),
             read: 0,
@@ -231,24 +238,25 @@ pub(super) enum Lost {
 }
 
 /// Connects without blocking; `None` if nobody listens, or if so many wait that one has to come again.
-fn try_connect() -> Result<Option<UnixStream>, Error> {
-    let path = runtime_dir::SOCKET;
+fn try_connect(engine: Engine) -> Result<Option<UnixStream>, Error> {
+    let path = engine.socket();
     let open = || -> rustix::io::Result<UnixStream> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        connect(&socket, &SocketAddrUnix::new(&*path)?)?;
         Ok(UnixStream::from(socket))
     };
     use rustix::io::Errno;
     match open() {
         Ok(stream) => Ok(Some(stream)),
         Err(Errno::NOENT | Errno::CONNREFUSED | Errno::AGAIN) => Ok(None),
-        Err(error) => Err(Error::RuntimeDirectory { path: path.to_owned(), error: error.into() }),
+        Err(error) => Err(Error::RuntimeDirectory { path, error: error.into() }),
     }
 }
 
-/// Starts a supervisor if there is none. One backend at a time tries; the others wait for the socket.
-pub(super) fn ensure_supervisor() -> Result<(), Error> {
+/// Starts a supervisor if there is none, and asks it for the engine. One backend at a time tries; the others wait for the
+/// socket.
+pub(super) fn ensure_supervisor(engine: Engine) -> Result<(), Error> {
     let Some(_starting) = Lock::Starting.try_take()? else {
         return Ok(());
     };
@@ -261,5 +269,13 @@ pub(super) fn ensure_supervisor() -> Result<(), Error> {
             latch::sleep_for_engine(POLL);
         }
     }
-    Ok(())
+    // Now there is a runtime directory.
+    match engine {
+        Engine::OnnxRuntime => Ok(()),
+        Engine::OpenVino => {
+            runtime_dir::want(engine)?;
+            wake::wake_supervisor();
+            Ok(())
+        }
+    }
 }

@@ -1,20 +1,25 @@
-//! The client of the embedding engine: one kept connection for each backend.
+//! The client of the embedding engines: kept connections for each backend.
 //!
 //! A call sends its texts in parts, waits on the process's latch, and survives crashes of the engine: requests that
 //! were under way are sent again, marked so that the engine computes them apart from everybody else's. Only a text
 //! that ends the engine then is an error.
+//!
+//! Which engine has a model depends on its precision, which only engines know. The usual one is asked first and says so if
+//! it is not the one; that is remembered for the session.
 
 mod connection;
 mod request;
 pub(crate) mod vectors;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use vector_embed_protocol::{
     Chunk, ChunkRule, Effort, EngineStats, ModelInfo, ModelStats, Overlong, Purpose, Reply, Request,
 };
 
 use crate::error::{Error, Place};
+use crate::pg::engine::Engine;
 use connection::{Connection, Start};
 use request::{Ask, Exchange, Interrupted};
 
@@ -22,7 +27,13 @@ use request::{Ask, Exchange, Interrupted};
 /// engine that computes the texts of several callers in isolation may die of any of them.
 const MAX_CRASHES: usize = 20;
 
-/// How many connections are kept between calls: texts may be under way on one while another call is made.
+/// How often a call is sent to the other engine. A model may be replaced by one of another precision meanwhile.
+const MAX_REFERRALS: usize = 4;
+
+/// The precision of the models that the other engine has, as in [`ModelInfo`].
+const BF16: &str = "bf16";
+
+/// How many connections to an engine are kept between calls: texts may be under way on one while another call is made.
 const KEPT_CONNECTIONS: usize = 2;
 
 /// How many flights may be under way at once for callers who would not wait for them yet: each has a connection, and
@@ -31,6 +42,8 @@ const MAX_FLIGHTS: usize = 8;
 
 thread_local! {
     static KEPT: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
+    /// The models of which the usual engine has said that the other has them.
+    static OF_OPENVINO: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
     static FLIGHTS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -94,7 +107,7 @@ impl<T: AsRef<str>> Flight<T> {
     /// Sends texts on their way, or at least as many as the socket takes without waiting.
     pub(crate) fn start(options: &EmbedOptions<'_>, texts: Vec<T>) -> Result<Self, Error> {
         let mut exchange = Exchange::new(Ask::from(options), texts)?;
-        let mut connection = connect(Start::IfNeeded)?.ok_or_else(gone)?;
+        let mut connection = connect(engine_of(exchange.model()), Start::IfNeeded)?.ok_or_else(gone)?;
         exchange.send_more(&mut connection);
         connection.pump();
         Ok(Self { exchange, connection, _counted: Counted::new() })
@@ -141,18 +154,29 @@ pub(crate) fn chunk(
 
 /// The installed models.
 pub(crate) fn models() -> Result<Vec<ModelInfo>, Error> {
-    let models = ask(Start::IfNeeded, &Request::Models { id: 1, name: None }, |reply| match reply {
+    let request = Request::Models { id: 1, name: None };
+    let models = ask(Engine::OnnxRuntime, Start::IfNeeded, &request, |reply| match reply {
         Reply::Models { models, .. } => Some(models),
         _ => None,
     })?;
-    models.ok_or_else(gone)
+    let mut models = models.ok_or_else(gone)?;
+    if models.iter().any(|model| model.precision == BF16) {
+        // Every engine can describe all models, but only one has them in memory.
+        let loaded = model_stats_of(Engine::OpenVino)?;
+        let is_loaded = |name: &str| loaded.iter().any(|it| it.name == name && it.counters.loaded_at > 0);
+        for model in models.iter_mut().filter(|model| model.precision == BF16) {
+            model.loaded = is_loaded(&model.name);
+        }
+    }
+    Ok(models)
 }
 
 /// What the engine knows of one model, whose name [`crate::pg::settings::Model::name`] has let through. The other
 /// models are not looked at. One that does not exist or cannot be used is the error that [`embed`] raises for it.
 /// `dimensions` is 0 where only loading the model tells.
 pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
-    let model = ask(Start::IfNeeded, &Request::Models { id: 1, name: Some(name) }, |reply| match reply {
+    let request = Request::Models { id: 1, name: Some(name) };
+    let model = ask(Engine::OnnxRuntime, Start::IfNeeded, &request, |reply| match reply {
         Reply::Models { mut models, .. } => models.pop(),
         _ => None,
     })?;
@@ -161,35 +185,49 @@ pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
 
 /// Starts the supervisor if there is none, for whom it is to start something else than an engine.
 pub(crate) fn ensure_supervisor() -> Result<(), Error> {
-    connection::ensure_supervisor()
+    connection::ensure_supervisor(Engine::OnnxRuntime)
 }
 
-/// The engine's counters, or `None` if no engine runs. Does not start one.
-pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
-    ask(Start::Never, &Request::Stats { id: 1 }, |reply| match reply {
-        Reply::Stats { stats, .. } => Some(*stats),
-        _ => None,
-    })
+/// The counters of the engines that run. Does not start one.
+pub(crate) fn stats() -> Result<Vec<(Engine, EngineStats)>, Error> {
+    let mut all = Vec::new();
+    for engine in Engine::ALL {
+        let stats = ask(engine, Start::Never, &Request::Stats { id: 1 }, |reply| match reply {
+            Reply::Stats { stats, .. } => Some(*stats),
+            _ => None,
+        })?;
+        all.extend(stats.map(|stats| (engine, stats)));
+    }
+    Ok(all)
 }
 
 /// The counters of models, none if no engine runs. Does not start one.
 pub(crate) fn model_stats() -> Result<Vec<ModelStats>, Error> {
-    let models = ask(Start::Never, &Request::ModelStats { id: 1 }, |reply| match reply {
+    let mut all = Vec::new();
+    for engine in Engine::ALL {
+        all.extend(model_stats_of(engine)?);
+    }
+    Ok(all)
+}
+
+fn model_stats_of(engine: Engine) -> Result<Vec<ModelStats>, Error> {
+    let models = ask(engine, Start::Never, &Request::ModelStats { id: 1 }, |reply| match reply {
         Reply::ModelStats { models, .. } => Some(models),
         _ => None,
     })?;
     Ok(models.unwrap_or_default())
 }
 
-/// Asks about the engine itself. An engine that ends meanwhile is not the question's fault, so its successor is
+/// Asks about an engine itself. An engine that ends meanwhile is not the question's fault, so its successor is
 /// asked; `None` if there is none.
 fn ask<T>(
+    engine: Engine,
     start: Start,
     request: &Request<'_>,
     expected: impl Fn(Reply<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
     for _ in 0..MAX_CRASHES {
-        let Some(mut connection) = connect(start)? else {
+        let Some(mut connection) = connect(engine, start)? else {
             return Ok(None);
         };
         if let Some(answer) = connection.ask(request, &expected)? {
@@ -206,12 +244,13 @@ fn run(
     mut begun: Option<Connection>,
     sink: &mut dyn FnMut(usize, &[u8]),
 ) -> Result<(), Error> {
-    let mut crashes = 0;
+    let mut engine = begun.as_ref().map_or_else(|| engine_of(exchange.model()), |begun| begun.engine);
+    let (mut crashes, mut referrals) = (0, 0);
     while crashes < MAX_CRASHES {
         let was_begun = begun.is_some();
         let mut connection = match begun.take() {
             Some(connection) => connection,
-            None => connect(Start::IfNeeded)?.ok_or_else(gone)?,
+            None => connect(engine, Start::IfNeeded)?.ok_or_else(gone)?,
         };
         match exchange.run(&mut connection, sink) {
             Ok(()) => {
@@ -220,6 +259,15 @@ fn run(
             }
             Err(Interrupted::Failed(error)) => return Err(error),
             Err(Interrupted::HandedOver) => exchange.send_again(false),
+            Err(Interrupted::OtherEngine) if referrals < MAX_REFERRALS => {
+                engine = engine.other();
+                remember(exchange.model(), engine);
+                exchange.send_again(false);
+                referrals += 1;
+            }
+            Err(Interrupted::OtherEngine) => {
+                return Err(Error::Protocol("each engine says that the other has the model".to_owned()));
+            }
             // A connection that was left alone for long has been given up; if it was a crash, it will come again.
             Err(Interrupted::EngineLost { computing: None }) if was_begun => exchange.send_again(false),
             Err(Interrupted::EngineLost { computing: Some(position) }) => {
@@ -234,20 +282,40 @@ fn run(
     Err(Error::Unavailable { detail: format!("The engine ended {MAX_CRASHES} times during the call.") })
 }
 
+/// The engine that has the model, as far as is known.
+fn engine_of(model: &str) -> Engine {
+    match OF_OPENVINO.with_borrow(|models| models.contains(model)) {
+        true => Engine::OpenVino,
+        false => Engine::OnnxRuntime,
+    }
+}
+
+fn remember(model: &str, engine: Engine) {
+    OF_OPENVINO.with_borrow_mut(|models| match engine {
+        Engine::OpenVino => models.insert(model.to_owned()),
+        Engine::OnnxRuntime => models.remove(model),
+    });
+}
+
 /// A kept connection if one is still good, otherwise a new one. An error in mid-call, such as a cancel, drops
 /// the connection it used, which tells the engine to drop the work.
-fn connect(start: Start) -> Result<Option<Connection>, Error> {
-    while let Some(kept) = KEPT.with_borrow_mut(Vec::pop) {
+fn connect(engine: Engine, start: Start) -> Result<Option<Connection>, Error> {
+    let take = |kept: &mut Vec<Connection>| {
+        let position = kept.iter().rposition(|kept| kept.engine == engine)?;
+        Some(kept.remove(position))
+    };
+    while let Some(kept) = KEPT.with_borrow_mut(take) {
         if kept.is_idle() {
             return Ok(Some(kept));
         }
     }
-    Connection::open(start)
+    Connection::open(engine, start)
 }
 
 fn keep(mut connection: Connection) {
     KEPT.with_borrow_mut(|kept| {
-        if kept.len() < KEPT_CONNECTIONS {
+        let same = kept.iter().filter(|kept| kept.engine == connection.engine).count();
+        if same < KEPT_CONNECTIONS {
             connection.shrink();
             kept.push(connection);
         }

@@ -65,6 +65,8 @@ pub(super) enum Interrupted {
     EngineLost { computing: Option<usize> },
     /// The engine makes room for another, which is to be asked instead.
     HandedOver,
+    /// The model is another engine's.
+    OtherEngine,
 }
 
 /// A call. After an interruption by a lost engine it can go on with a new connection; answered texts are not
@@ -132,6 +134,13 @@ impl<T: AsRef<str>> Exchange<T> {
         Ok(self.chunks)
     }
 
+    /// The model that is asked.
+    pub(super) fn model(&self) -> &str {
+        match &self.ask {
+            Ask::Embed { model, .. } | Ask::TokenCount { model } | Ask::Chunk { model, .. } => model,
+        }
+    }
+
     /// What the answers took.
     pub(super) fn effort(&self) -> Effort {
         self.effort
@@ -191,6 +200,9 @@ impl<T: AsRef<str>> Exchange<T> {
                 }
                 Reply::Failure(failure) if failure.code == FailureCode::Retiring => {
                     return Err(Interrupted::HandedOver);
+                }
+                Reply::Failure(failure) if failure.code == FailureCode::OtherEngine => {
+                    return Err(Interrupted::OtherEngine);
                 }
                 Reply::Failure(failure) if failure.code == FailureCode::MoreNeeded => {
                     computing = None;

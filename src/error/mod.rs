@@ -32,6 +32,8 @@ pub(crate) enum Error {
     NoWorkerSlot,
     #[error("embedding engine is not available")]
     Unavailable { detail: String },
+    #[error("models with bf16 need ONNX Runtime with OpenVINO, which is not installed")]
+    NoOpenVino,
     #[error("embedding engine crashed while it computed the text")]
     Crashed,
     #[error("{}", .0.message)]
@@ -191,7 +193,7 @@ impl Error {
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Self::StillWaiting { .. } => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
-            Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoSetWanted | Self::NoOpenVino => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
@@ -221,7 +223,7 @@ impl Error {
                 FailureCode::Unwieldy => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-                FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                FailureCode::BadRequest | FailureCode::OtherEngine => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 FailureCode::VersionMismatch
                 | FailureCode::RuntimeUnavailable
                 | FailureCode::RefusedText
@@ -280,6 +282,9 @@ impl Error {
                 Some("vector_embed.queue and the server log tell how the work goes on.".to_owned())
             }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
+            Self::NoOpenVino => Some(
+                "Install it with \"scripts/download openvino\" and \"make install\"; no restart is needed.".to_owned(),
+            ),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
             Self::At { error, .. } => error.hint(),

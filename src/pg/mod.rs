@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod background;
 pub(crate) mod descriptor;
+pub(crate) mod engine;
 pub(crate) mod exact;
 pub(crate) mod identity;
 pub(crate) mod latch;

@@ -57,7 +57,7 @@ pub(crate) fn tell_queued(database: u32) {
     let create = || File::options().create(true).append(true).open(&name);
     if create().is_err() {
         // The directory may not be there yet.
-        let _ = create_directory().and_then(|()| create());
+        let _ = create_directory(PATH).and_then(|()| create());
     }
 }
 

@@ -6,19 +6,20 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::engine::Engine;
 use crate::error::Error;
 
 /// The directory.
 pub(crate) const PATH: &str = "base/pgsql_tmp_vector_embed";
-/// The engine's socket in it.
-pub(crate) const SOCKET: &str = "base/pgsql_tmp_vector_embed/engine.sock";
-/// Why the engine could not be started the last time, for those who wait for it.
-const FAILURE: &str = "base/pgsql_tmp_vector_embed/start_failure";
+/// Why an engine could not be started the last time, for those who wait for it.
+const FAILURE: &str = "start_failure";
+/// There as long as an engine is asked for that the supervisor has not started.
+const WANTED: &str = "wanted";
 
 /// Held by the supervisor, and tells its process id.
 const SUPERVISOR: &str = "supervisor.lock";
@@ -56,7 +57,7 @@ impl Lock {
         };
         let path = Path::new(PATH).join(name);
         let open = || {
-            create_directory()?;
+            create_directory(PATH)?;
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)
         };
         let failed = |error: io::Error| Error::RuntimeDirectory { path: path.display().to_string(), error };
@@ -69,11 +70,26 @@ impl Lock {
     }
 }
 
-pub(super) fn create_directory() -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(PATH) {
+pub(super) fn create_directory(path: &str) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Asks the supervisor for an engine that is only started when it is asked for.
+pub(crate) fn want(engine: Engine) -> Result<(), Error> {
+    let path = engine.file(WANTED);
+    let write = || -> io::Result<()> {
+        create_directory(engine.directory())?;
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map(drop)
+    };
+    write().map_err(|error| Error::RuntimeDirectory { path: path.clone(), error })
+}
+
+/// Whether somebody has asked for an engine since the last call.
+pub(crate) fn take_want(engine: Engine) -> bool {
+    fs::remove_file(engine.file(WANTED)).is_ok()
 }
 
 /// The process id that the last supervisor has told. It need not live any more.
@@ -83,23 +99,25 @@ pub(crate) fn supervisor() -> Option<i32> {
 
 /// Notes why the engine could not be started by an attempt that began at `begin`, which becomes the note's time:
 /// who comes later, perhaps after a repair, is not told of it.
-pub(crate) fn note_failure(reason: &str, begin: SystemTime) {
+pub(crate) fn note_failure(engine: Engine, reason: &str, begin: SystemTime) {
     // Appears whole, for readers who look at the wrong moment. Nobody to tell if it fails: the log has it too.
-    let partial = PathBuf::from(format!("{FAILURE}.new"));
+    let path = engine.file(FAILURE);
+    let partial = format!("{path}.new");
     let write = || -> io::Result<()> {
         let mut file = File::create(&partial)?;
         file.write_all(reason.as_bytes())?;
         file.set_modified(begin)?;
-        fs::rename(&partial, FAILURE)
+        fs::rename(&partial, &path)
     };
     let _ = write();
 }
 
 /// Why the last attempt failed, if it began after `time`.
-pub(crate) fn failure_since(time: SystemTime) -> Option<String> {
-    let modified = fs::metadata(FAILURE).and_then(|meta| meta.modified()).ok()?;
+pub(crate) fn failure_since(engine: Engine, time: SystemTime) -> Option<String> {
+    let path = engine.file(FAILURE);
+    let modified = fs::metadata(&path).and_then(|meta| meta.modified()).ok()?;
     if modified < time {
         return None;
     }
-    fs::read_to_string(FAILURE).ok()
+    fs::read_to_string(&path).ok()
 }

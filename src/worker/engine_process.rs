@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::pg::engine::Engine;
 use crate::pg::settings::EngineSettings;
-use crate::pg::{latch, paths, runtime_dir};
+use crate::pg::{latch, paths};
 
 /// A running engine. It is ended when this value is dropped, and by the kernel when this process ends.
 pub(super) struct EngineProcess {
@@ -33,15 +34,15 @@ pub(super) fn executable() -> PathBuf {
 }
 
 impl EngineProcess {
-    pub(super) fn start(settings: &EngineSettings, restarts: u64) -> io::Result<Self> {
+    pub(super) fn start(engine: Engine, settings: &EngineSettings, restarts: u64) -> io::Result<Self> {
         let models: Vec<String> = settings.models.iter().map(|path| path.display().to_string()).collect();
         let mut command = Command::new(executable());
         command
             .arg("serve")
-            .args(["--directory", runtime_dir::PATH])
+            .args(["--directory", engine.directory()])
             .args(["--models", &models.join(":")])
             .arg("--runtime")
-            .arg(paths::pkglib_dir().join("vector_embed/libonnxruntime.so"))
+            .arg(engine.library())
             .args(["--threads", &settings.threads.to_string()])
             .args(["--batch-tokens", &settings.batch_tokens.to_string()])
             .args(["--cache-size", &settings.cache_kilobytes.to_string()])
@@ -50,6 +51,9 @@ impl EngineProcess {
             .args(["--restarts", &restarts.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if engine == Engine::OpenVino {
+            command.arg("--openvino");
+        }
         let supervisor = std::process::id();
         // SAFETY: between fork and exec the closure only makes system calls.
         unsafe { command.pre_exec(move || detach(supervisor)) };

@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod engine_process;
+mod keeper;
 mod queue;
 mod serve;
 mod supervisor;

@@ -73,6 +73,12 @@ pub enum Error {
     /// The text crashed the engine within the last minute.
     #[error("text is refused because it crashed the embedding engine")]
     Refused,
+    /// The model's precision is that of the engine of another runtime.
+    #[error("model \"{name}\" is served by another engine")]
+    OtherEngine {
+        /// The model.
+        name: String,
+    },
     /// The model needs more memory than there is.
     #[error("out of memory while computing the embedding")]
     OutOfMemory,
@@ -250,6 +256,7 @@ impl Error {
             Self::MoreNeeded => FailureCode::MoreNeeded,
             Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
+            Self::OtherEngine { .. } => FailureCode::OtherEngine,
             Self::OutOfMemory | Self::OverMemory { .. } => FailureCode::OutOfMemory,
             Self::Compute { .. } => FailureCode::ComputeFailed,
             Self::BadRequest { .. } => FailureCode::BadRequest,
@@ -286,6 +293,7 @@ impl Error {
             | Self::Refused
             | Self::OutOfMemory
             | Self::MoreNeeded
+            | Self::OtherEngine { .. }
             | Self::Retiring => String::new(),
         }
     }
@@ -321,6 +329,7 @@ impl Error {
             | Self::Compute { .. }
             | Self::BadRequest { .. }
             | Self::MoreNeeded
+            | Self::OtherEngine { .. }
             | Self::Retiring => String::new(),
         }
     }

@@ -187,6 +187,8 @@ pub enum FailureCode {
     Unwieldy = 14,
     /// The beginning of a text does not tell its first tokens; the client sends more of it.
     MoreNeeded = 15,
+    /// The model is served by the engine of another runtime, which is to be asked instead.
+    OtherEngine = 16,
 }
 
 impl FailureCode {
@@ -207,6 +209,7 @@ impl FailureCode {
             13 => Self::BadChunks,
             14 => Self::Unwieldy,
             15 => Self::MoreNeeded,
+            16 => Self::OtherEngine,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }

@@ -22,7 +22,7 @@ pub struct ModelInfo {
     pub query_prompt: String,
     /// `safetensors` or `onnx`.
     pub format: String,
-    /// The numbers that it computes with, `fp32` or `int8`; empty where its graph decides.
+    /// The numbers that it computes with, `fp32`, `int8` or `bf16`; empty where its graph decides.
     pub precision: String,
     /// Bytes of the files that the engine reads.
     pub bytes: u64,

@@ -96,6 +96,11 @@ impl Installation {
         self.pkglibdir.join("vector_embed/libonnxruntime.so")
     }
 
+    /// The directory of the optional runtime with OpenVINO, installed or not.
+    pub fn openvino(&self) -> PathBuf {
+        self.pkglibdir.join("vector_embed/openvino")
+    }
+
     /// The directory of a model, installed or not.
     pub fn model(&self, name: &str) -> PathBuf {
         self.sharedir.join("vector_embed/models").join(name)

@@ -5,6 +5,7 @@
 //! is dropped; whatever is left when the test program ends, however it ends, a helper process removes.
 
 pub mod account;
+pub mod bf16;
 pub mod bulk;
 pub mod chroma;
 pub mod cluster;

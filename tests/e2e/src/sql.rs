@@ -103,12 +103,15 @@ pub struct EngineRow {
     pub cache_bytes: i64,
 }
 
-/// The row of the view, or `None` if no engine runs.
+/// The row of the usual engine, or `None` if it does not run.
 pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
     let columns = "pid, restarts, connections, queued_texts, requests, cancelled, resident_bytes, batches, texts, \
                    cache_hits, cache_bytes";
     let row = client
-        .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine"), &[])
+        .query_opt(
+            &format!("SELECT {columns} FROM vector_embed.stat_engine WHERE runtime = 'onnxruntime'"),
+            &[],
+        )
         .expect("the view can be read")?;
     Some(engine_row(&row))
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod backfill;
 mod batches;
+mod bf16;
 mod cache;
 mod cancel;
 mod chroma;

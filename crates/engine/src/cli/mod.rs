@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::compute::{Decorate, Runtime, load};
+use crate::compute::{Decorate, load};
 use crate::error::Error;
-use crate::model::{self, AddOptions, Added, Catalog, ModelSettings, Precision, model_hash};
+use crate::model::{self, AddOptions, Added, Catalog, ModelDir, ModelSettings, Precision, model_hash};
 use crate::schedule::Limits;
 use crate::serve;
 use clap::{Args, Parser, Subcommand};
@@ -44,6 +44,9 @@ enum Command {
         directory: PathBuf,
         #[command(flatten)]
         places: Places,
+        /// Serve the models with bf16, and none else; the runtime is one with OpenVINO
+        #[arg(long)]
+        openvino: bool,
         /// Threads that compute one batch
         #[arg(long)]
         threads: usize,
@@ -129,6 +132,7 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
         Command::Serve {
             directory,
             places,
+            openvino,
             threads,
             batch_tokens,
             cache_size,
@@ -136,7 +140,7 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
             idle_timeout,
             restarts,
         } => {
-            let (models, runtime) = (places.models()?, places.runtime()?);
+            let (models, runtime) = (places.models()?, places.library(openvino)?);
             let cache_bytes = cache_size.saturating_mul(1024);
             let limits = Limits {
                 bytes: if max_memory == 0 { u64::MAX } else { max_memory.saturating_mul(1024) },
@@ -146,6 +150,7 @@ fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
                 directory,
                 models,
                 runtime,
+                openvino,
                 threads,
                 batch_tokens,
                 cache_bytes,
@@ -169,6 +174,18 @@ fn add(dir: &Path, name: Option<String>, options: &AddOptions, places: &Places) 
     let name = name.or_else(of_directory).ok_or("the directory has no name; give one with --name")?;
     let roots = places.models()?;
     let root = roots.first().ok_or("--models names no directory")?;
+    let of_source = || ModelSettings::read(&ModelDir::new(dir)).ok().map(|settings| settings.precision);
+    if options.precision.or_else(of_source) == Some(Precision::Bf16) {
+        let library = places.library(true)?;
+        if !library.is_file() {
+            return Err(format!(
+                "precision bf16 needs ONNX Runtime with OpenVINO, which is not installed\n\
+                 detail: There is no file \"{}\".\n\
+                 hint: Run \"scripts/download openvino\" and \"make install\" in vector_embed's sources.",
+                library.display()
+            ));
+        }
+    }
     let added = model::add(dir, root, &name, options).map_err(|error| error.to_string())?;
     print(&match added {
         Added::New { hash } => format!("added model \"{name}\" with hash {hash}\n"),
@@ -198,7 +215,7 @@ fn list(places: &Places) -> Result<(), String> {
 
 fn embed(name: &str, places: &Places) -> Result<(), String> {
     let entry = Catalog::new(places.models()?).find(name).map_err(explain)?;
-    let runtime = Runtime::new(places.runtime()?, places::threads());
+    let runtime = places.runtime(&entry)?;
     let model = load(&runtime, &entry, std::convert::identity).map_err(explain)?;
     let mut vector = Vec::new();
     for line in io::stdin().lock().lines() {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::Places;
+use crate::compute::Runtime;
+use crate::model::{Entry, ModelSettings, Precision};
 
 impl Places {
     /// The directories that hold models; new ones go to the first.
@@ -14,12 +16,26 @@ impl Places {
         }
     }
 
-    /// ONNX Runtime's shared library.
-    pub(super) fn runtime(&self) -> Result<PathBuf, String> {
+    /// ONNX Runtime's shared library; with OpenVINO that of another build.
+    pub(super) fn library(&self, openvino: bool) -> Result<PathBuf, String> {
         match &self.runtime {
             Some(file) => Ok(file.clone()),
-            None => Ok(installed("--pkglibdir", "--runtime")?.join("vector_embed/libonnxruntime.so")),
+            None => {
+                let folder = if openvino { "vector_embed/openvino" } else { "vector_embed" };
+                Ok(installed("--pkglibdir", "--runtime")?.join(folder).join("libonnxruntime.so"))
+            }
         }
+    }
+
+    /// The runtime that computes in the model's precision, with all processors.
+    pub(super) fn runtime(&self, entry: &Entry) -> Result<Runtime, String> {
+        let precision = ModelSettings::read(&entry.dir).map(|settings| settings.precision);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        // What is wrong with the directory is told when it is loaded.
+        Ok(match precision {
+            Ok(Precision::Bf16) => Runtime::with_openvino(self.library(true)?, threads),
+            _ => Runtime::new(self.library(false)?, threads),
+        })
     }
 }
 
@@ -38,9 +54,4 @@ fn installed(directory: &str, instead: &str) -> Result<PathBuf, String> {
         return Err(format!("\"{} {directory}\" failed; use {instead}", program.display()));
     }
     Ok(PathBuf::from(path))
-}
-
-/// The processors this process may use.
-pub(super) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

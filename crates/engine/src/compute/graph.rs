@@ -18,7 +18,9 @@ const FUSED_VERSION: u32 = 1;
 /// Domain of the others.
 pub(super) const ONNX: &str = ONNX_DOMAIN;
 /// Their opset, the first with all that are used here.
-const OPSET: u32 = 17;
+pub(super) const OPSET: u32 = 17;
+/// The first that has Gelu.
+pub(super) const OPSET_WITH_GELU: u32 = 20;
 
 /// A graph that grows.
 pub(super) struct GraphBuilder {
@@ -40,9 +42,9 @@ impl GraphBuilder {
         Ok(Self { graph: make().map_err(|error| refused(&error))?, begun: HashSet::new() })
     }
 
-    pub(super) fn finish(self) -> Result<Model, ModelProblem> {
+    pub(super) fn finish(self, opset: u32) -> Result<Model, ModelProblem> {
         let make = || -> ort::Result<Model> {
-            let mut model = Model::new([Opset::new(ONNX, OPSET)?, Opset::new(FUSED, FUSED_VERSION)?])?;
+            let mut model = Model::new([Opset::new(ONNX, opset)?, Opset::new(FUSED, FUSED_VERSION)?])?;
             model.set_graph(self.graph)?;
             Ok(model)
         };
@@ -90,6 +92,10 @@ pub(super) fn integer_attribute(name: &str, value: i64) -> Result<Attribute, Mod
 
 pub(super) fn integers_attribute(name: &str, values: &[i64]) -> Result<Attribute, ModelProblem> {
     Attribute::new(name, values).map_err(|error| refused(&error))
+}
+
+pub(super) fn text_attribute(name: &str, value: &str) -> Result<Attribute, ModelProblem> {
+    Attribute::new(name, value.to_owned()).map_err(|error| refused(&error))
 }
 
 pub(super) fn float_attribute(name: &str, value: f32) -> Result<Attribute, ModelProblem> {

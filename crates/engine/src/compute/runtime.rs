@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use ort::environment::Environment;
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, OpenVINO};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::error::{Error, ModelProblem};
+use crate::model::Precision;
 
 /// The shared library and the threads that sessions get. There is one in a process.
 #[derive(Debug)]
 pub struct Runtime {
     library: PathBuf,
+    has_openvino: bool,
     threads: usize,
     environment: Arc<OnceCell<Environment>>,
 }
@@ -20,13 +23,31 @@ pub struct Runtime {
 impl Runtime {
     /// A runtime that will be loaded from `library` and compute each batch with `threads` threads.
     pub fn new(library: impl Into<PathBuf>, threads: usize) -> Self {
-        Self { library: library.into(), threads: threads.max(1), environment: Arc::default() }
+        Self {
+            library: library.into(),
+            has_openvino: false,
+            threads: threads.max(1),
+            environment: Arc::default(),
+        }
+    }
+
+    /// The same with a library that has OpenVINO beside it: the one for models with bf16.
+    pub fn with_openvino(library: impl Into<PathBuf>, threads: usize) -> Self {
+        Self { has_openvino: true, ..Self::new(library, threads) }
+    }
+
+    /// Makes sure that this is the runtime that a model of this precision is served by.
+    pub fn check_serves(&self, name: &str, precision: Precision) -> Result<(), Error> {
+        match self.has_openvino == (precision == Precision::Bf16) {
+            true => Ok(()),
+            false => Err(Error::OtherEngine { name: name.to_owned() }),
+        }
     }
 
     /// The same runtime for other models, whose batches are computed with `threads` threads.
     pub fn with_threads(&self, threads: usize) -> Self {
         let (library, environment) = (self.library.clone(), Arc::clone(&self.environment));
-        Self { library, threads: threads.max(1), environment }
+        Self { library, has_openvino: self.has_openvino, threads: threads.max(1), environment }
     }
 
     /// Threads that compute one batch.
@@ -43,8 +64,17 @@ impl Runtime {
     /// Options for a new session.
     pub(super) fn session(&self) -> Result<SessionBuilder, Error> {
         let environment = self.load()?;
-        configure(environment, self.threads)
-            .map_err(|error| Error::Runtime { path: self.library.clone(), reason: error.to_string() })
+        configure(environment, self.threads).map_err(|error| self.failed(&error))
+    }
+
+    /// Options for a new session that computes in bf16.
+    pub(super) fn bf16_session(&self) -> Result<SessionBuilder, Error> {
+        let environment = self.load()?;
+        configure_openvino(environment, self.threads).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &ort::Error) -> Error {
+        Error::Runtime { path: self.library.clone(), reason: error.to_string() }
     }
 }
 
@@ -63,6 +93,22 @@ fn configure(environment: &Environment, threads: usize) -> ort::Result<SessionBu
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_memory_pattern(false)?)
+}
+
+/// Threads are OpenVINO's own, and not bound to processors, which other processes want, too. It keeps no cache of models:
+/// that would be files.
+fn configure_openvino(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+    let config = serde_json::json!({"CPU": {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_NUM_THREADS": threads.to_string(),
+        "ENABLE_CPU_PINNING": "NO",
+    }});
+    let openvino =
+        OpenVINO::default().with_device_type("CPU").with_arbitrary_config("load_config", config.to_string());
+    Ok(configure(environment, 1)?
+        // A graph of which it takes a part only would be as slow as fp32.
+        .with_disable_cpu_fallback()?
+        .with_execution_providers([openvino.build().error_on_failure()])?)
 }
 
 /// What ONNX Runtime says against a model.

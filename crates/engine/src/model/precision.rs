@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ModelProblem;
+
 /// The one file of a model directory that is ours. It is absent where there is nothing to say.
 pub(super) const OWN_SETTINGS: &str = "vector_embed.json";
 
@@ -14,6 +16,8 @@ pub enum Precision {
     Fp32,
     /// 8-bit integers, with a scale for each column of the weights and for each token.
     Int8,
+    /// 16-bit numbers with the range of 32-bit ones, on processors that multiply them, by OpenVINO.
+    Bf16,
 }
 
 impl Precision {
@@ -22,8 +26,26 @@ impl Precision {
         match self {
             Self::Fp32 => "fp32",
             Self::Int8 => "int8",
+            Self::Bf16 => "bf16",
         }
     }
+
+    /// Why this processor does not compute in it.
+    pub(super) fn problem(self) -> Option<ModelProblem> {
+        let lacks = self == Self::Bf16 && !multiplies_bf16();
+        lacks.then(|| {
+            ModelProblem::Unsupported("precision bf16 on a processor without AVX512_BF16".to_owned())
+        })
+    }
+}
+
+/// Whether the processor multiplies 16-bit numbers. Those with AMX do, too. Without, bf16 would be computed as fp32 after
+/// a loss of digits.
+fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// The contents of [`OWN_SETTINGS`].

@@ -173,6 +173,7 @@ impl ModelSettings {
             let what = format!("precision {} of an ONNX graph", own.precision.name());
             reader.problems.push(ModelProblem::Unsupported(what));
         }
+        reader.problems.extend(own.precision.problem());
         let (document_prompt, query_prompt) = prompts.choose();
         let has_prompt = !(document_prompt.is_empty() && query_prompt.is_empty());
         if has_prompt && !modules.include_prompt {

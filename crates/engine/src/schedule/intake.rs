@@ -178,8 +178,9 @@ impl Scheduler {
                 None
             }
             Err((error, position)) => {
-                // Whose client will send more has met no error yet.
-                let errors = usize::from(!matches!(error, Error::MoreNeeded));
+                // Whose client will send more, or turn to the other engine, has met no error yet.
+                let is_none = matches!(error, Error::MoreNeeded | Error::OtherEngine { .. });
+                let errors = usize::from(!is_none);
                 self.count_of(&task.job, Counter::Errors, errors);
                 task.job.fail(&error, position);
                 None

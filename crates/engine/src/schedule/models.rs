@@ -113,10 +113,13 @@ impl ModelStore {
             return Ok(model);
         }
         let entry = self.catalog.find(name)?;
+        let bad = |problem| Error::bad_model(name, problem);
+        let read = ModelSettings::read(&entry.dir);
+        if let Ok(settings) = &read {
+            self.runtime.check_serves(name, settings.precision)?;
+        }
         let record = self.records.get(name);
-        let bytes = ModelSettings::read(&entry.dir)
-            .and_then(|settings| weigh(&entry.dir, &settings))
-            .map_err(|problem| Error::bad_model(name, problem))?;
+        let bytes = read.and_then(|settings| weigh(&entry.dir, &settings)).map_err(bad)?;
         self.make_room(name, bytes, gave_up)?;
         let start = Instant::now();
         let load = || load(&self.runtime, &entry, self.decorate);

@@ -50,6 +50,8 @@ pub struct Options {
     pub models: Vec<PathBuf>,
     /// ONNX Runtime's shared library.
     pub runtime: PathBuf,
+    /// Whether it is the one with OpenVINO, for models with bf16.
+    pub openvino: bool,
     /// Threads that compute one batch.
     pub threads: usize,
     /// Padded tokens of one batch.
@@ -83,7 +85,8 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
     raise_oom_score();
     raise_descriptor_limit();
     umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let runtime = Arc::new(Runtime::new(&options.runtime, options.threads));
+    let make = if options.openvino { Runtime::with_openvino } else { Runtime::new };
+    let runtime = Arc::new(make(options.runtime.clone(), options.threads));
     let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate, options.limits);
     let engine = Arc::new(Engine {
         scheduler: Scheduler::start(models, options.batch_tokens, options.cache_bytes, &options.directory)?,

@@ -1,13 +1,13 @@
-//! The graph of an encoder, of ONNX Runtime's fused operators.
+//! The graph of an encoder, of ONNX Runtime's fused operators; for OpenVINO, which fuses by itself, of plain ones (`plain`).
 
 use ort::editor::Model;
 use ort::value::{Outlet, TensorElementType};
 
 use super::names::{EMBEDDINGS_NORM, LayerNames, Names, POSITIONS, SEGMENTS, WORDS};
 use super::product::Range;
-use super::{DISTANCES, IDS, LENGTHS, NUMBERS, TOKENS};
+use super::{DISTANCES, IDS, LENGTHS, MASK, NUMBERS, TOKENS, numbers_tokens};
 use crate::compute::graph::{
-    FUSED, GraphBuilder, ONNX, float_attribute, integer_attribute, outlet, transpose,
+    FUSED, GraphBuilder, ONNX, OPSET, OPSET_WITH_GELU, float_attribute, integer_attribute, outlet, transpose,
 };
 use crate::compute::weights::Tensors;
 use crate::error::ModelProblem;
@@ -20,7 +20,7 @@ pub(super) fn build(
     precision: Precision,
 ) -> Result<Model, ModelProblem> {
     let graph = GraphBuilder::new(
-        inputs(shape, names),
+        inputs(shape, names, precision),
         [outlet(TOKENS, TensorElementType::Float32, &[-1, -1, shape.hidden as i64])],
     )?;
     let mut builder = EncoderBuilder { graph, tensors, shape, names, precision };
@@ -28,13 +28,17 @@ pub(super) fn build(
         builder.graph.int8_constants(shape.activation)?;
     }
     builder.encoder()?;
-    builder.graph.finish()
+    builder.graph.finish(if precision == Precision::Bf16 { OPSET_WITH_GELU } else { OPSET })
 }
 
-fn inputs(shape: &EncoderShape, names: &Names) -> Vec<Outlet> {
+fn inputs(shape: &EncoderShape, names: &Names, precision: Precision) -> Vec<Outlet> {
     let integers = |name: &str, dims: &[i64]| outlet(name, TensorElementType::Int32, dims);
-    let mut inputs = vec![integers(IDS, &[-1, -1]), integers(LENGTHS, &[-1])];
-    if shape.numbering != Positions::FromZero {
+    let mut inputs = vec![integers(IDS, &[-1, -1])];
+    inputs.push(match precision {
+        Precision::Bf16 => outlet(MASK, TensorElementType::Float32, &[-1, 1, 1, -1]),
+        Precision::Fp32 | Precision::Int8 => integers(LENGTHS, &[-1]),
+    });
+    if numbers_tokens(shape.numbering, precision) {
         inputs.push(integers(NUMBERS, &[-1, -1]));
     }
     if names.distances.is_some() {
@@ -49,7 +53,7 @@ pub(super) struct EncoderBuilder<'a> {
     pub(super) graph: GraphBuilder,
     pub(super) tensors: &'a Tensors<'a>,
     pub(super) shape: &'a EncoderShape,
-    names: &'a Names,
+    pub(super) names: &'a Names,
     pub(super) precision: Precision,
 }
 
@@ -81,6 +85,9 @@ impl EncoderBuilder<'_> {
             }
         }
         self.graph.initializer("positions", &position, &[positions, hidden])?;
+        if self.precision == Precision::Bf16 {
+            return self.plain_embeddings();
+        }
         self.norm(EMBEDDINGS_NORM, ["embeddings.norm.weight", "embeddings.norm.bias"])?;
         let mut inputs =
             vec![IDS, "", "words", "positions", "", "embeddings.norm.weight", "embeddings.norm.bias"];
@@ -108,6 +115,7 @@ impl EncoderBuilder<'_> {
         let biased = [&*to("wide"), &to("wide.bias")];
         let active = [&*to("active")];
         match activation {
+            _ if self.precision == Precision::Bf16 => self.plain_activation(biased, active)?,
             Activation::Gelu => self.graph.node("BiasGelu", FUSED, &biased, &active, vec![])?,
             Activation::FastGelu => self.graph.node("FastGelu", FUSED, &biased, &active, vec![])?,
             Activation::Relu => {
@@ -122,13 +130,16 @@ impl EncoderBuilder<'_> {
 
     /// Attention over the layer's input `x`.
     fn attention(&mut self, names: &LayerNames, layer: usize, x: &str) -> Result<(), ModelProblem> {
+        if self.precision == Precision::Bf16 {
+            return self.plain_attention(names, layer, x);
+        }
         let EncoderShape { hidden, heads, .. } = *self.shape;
         let to = |name: &str| format!("layer.{layer}.{name}");
         let heads = vec![integer_attribute("num_heads", heads as i64)?];
         let (weights, bias) = (to("qkv.weight"), to("qkv.bias"));
         let parts = ["query", "key", "value"].map(to);
         let (operator, mut inputs) = match self.precision {
-            Precision::Fp32 => {
+            Precision::Fp32 | Precision::Bf16 => {
                 let (matrix, biases) = self.query_key_value(names)?;
                 self.graph.initializer(&weights, &matrix, &[hidden, 3 * hidden])?;
                 self.graph.initializer(&bias, &biases, &[3 * hidden])?;
@@ -175,15 +186,20 @@ impl EncoderBuilder<'_> {
         norm: &str,
         [x, skip, out]: [&str; 3],
     ) -> Result<(), ModelProblem> {
-        let [weight, shift, bias, biased, sum] =
-            ["norm.weight", "norm.bias", "bias", "biased", "sum"].map(|name| format!("{x}.{name}"));
-        self.norm(norm, [&weight, &shift])?;
+        let [bias, biased, sum] = ["bias", "biased", "sum"].map(|name| format!("{x}.{name}"));
         self.graph.initializer(&bias, biases, &[self.shape.hidden])?;
         self.graph.node("Add", ONNX, &[x, &bias], &[&biased], vec![])?;
         self.graph.node("Add", ONNX, &[&biased, skip], &[&sum], vec![])?;
+        self.normalized(norm, &sum, out)
+    }
+
+    /// `out = LayerNorm(x)`, with the two vectors of the file.
+    pub(super) fn normalized(&mut self, norm: &str, x: &str, out: &str) -> Result<(), ModelProblem> {
+        let [weight, shift] = ["norm.weight", "norm.bias"].map(|name| format!("{x}.{name}"));
+        self.norm(norm, [&weight, &shift])?;
         let attributes =
             vec![integer_attribute("axis", -1)?, float_attribute("epsilon", self.shape.epsilon)?];
-        self.graph.node("LayerNormalization", ONNX, &[&sum, &weight, &shift], &[out], attributes)
+        self.graph.node("LayerNormalization", ONNX, &[x, &weight, &shift], &[out], attributes)
     }
 
     /// Takes over the two vectors of a layer normalization, which old files call gamma and beta.

@@ -3,6 +3,8 @@
 //! The graph is made in memory when the model is loaded: that takes no longer than parsing a prepared file,
 //! and the model directory stays the hub's. Pooling happens outside, as for published graphs.
 //!
+//! OpenVINO gets one of plain operators, which it fuses faster than it runs the fused ones.
+//!
 //! `build` makes the graph for all architectures; they differ in names, in how tokens are numbered, and in what is
 //! added to the attention. Products with weights, and their precision, are in `product`.
 
@@ -11,6 +13,7 @@ mod build;
 mod distilbert;
 mod mpnet;
 mod names;
+mod plain;
 mod product;
 mod roberta;
 
@@ -29,13 +32,19 @@ use crate::model::{EncoderShape, ModelDir, Positions, Precision, SAFETENSORS};
 // The graph's inputs and its output.
 const IDS: &str = "input_ids";
 const LENGTHS: &str = "lengths";
+/// What is added to the attention of a token to each other: nought, or for padding so little that nothing is left of it.
+const MASK: &str = "mask";
 const NUMBERS: &str = "position_ids";
 const DISTANCES: &str = "attention_bias";
 const TOKENS: &str = "token_embeddings";
 
+/// The mask's value for padding.
+const PADDING: f32 = -1e9;
+
 /// Token vectors of a batch from an encoder, and the texts' vectors from them.
 pub(super) struct EncoderBackend {
     session: Session,
+    precision: Precision,
     numbering: Positions,
     distances: Option<DistanceBias>,
     head: Head,
@@ -46,6 +55,7 @@ pub(super) struct EncoderBackend {
 struct Buffers {
     ids: Vec<i32>,
     lengths: Vec<i32>,
+    mask: Vec<f32>,
     numbers: Vec<i32>,
     distances: Vec<f32>,
 }
@@ -60,7 +70,10 @@ impl EncoderBackend {
         name: &str,
     ) -> Result<Self, Error> {
         let bad = |problem| Error::bad_model(name, problem);
-        let options = runtime.session()?;
+        let options = match precision {
+            Precision::Fp32 | Precision::Int8 => runtime.session()?,
+            Precision::Bf16 => runtime.bf16_session()?,
+        };
         let bytes = dir.read_weights(SAFETENSORS).map_err(bad)?;
         let read = || -> Result<_, ModelProblem> {
             let mut tensors = Tensors::parse(&bytes, SAFETENSORS)?;
@@ -79,7 +92,14 @@ impl EncoderBackend {
             Ok((session, distances))
         };
         let (session, distances) = read().map_err(bad)?;
-        Ok(Self { session, numbering: shape.numbering, distances, head, buffers: Buffers::default() })
+        Ok(Self {
+            session,
+            precision,
+            numbering: shape.numbering,
+            distances,
+            head,
+            buffers: Buffers::default(),
+        })
     }
 }
 
@@ -89,15 +109,22 @@ impl Backend for EncoderBackend {
     }
 
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
-        let Self { session, numbering, distances, head, buffers } = self;
-        buffers.fill(batch, *numbering, distances.as_ref());
+        let Self { session, precision, numbering, distances, head, buffers } = self;
+        buffers.fill(batch, *precision, *numbering, distances.as_ref());
         let (rows, width) = (batch.rows(), batch.width());
         let mut run = || -> ort::Result<()> {
             let mut inputs = ort::inputs![
                 IDS => TensorRef::from_array_view(([rows, width], buffers.ids.as_slice()))?,
-                LENGTHS => TensorRef::from_array_view(([rows], buffers.lengths.as_slice()))?,
             ];
-            if *numbering != Positions::FromZero {
+            if *precision == Precision::Bf16 {
+                let mask = TensorRef::from_array_view(([rows, 1, 1, width], buffers.mask.as_slice()))?;
+                inputs.push((MASK.into(), mask.into()));
+            } else {
+                let lengths = TensorRef::from_array_view(([rows], buffers.lengths.as_slice()))?;
+                inputs.push((LENGTHS.into(), lengths.into()));
+            }
+            if numbers_tokens(*numbering, *precision) {
+                let rows = buffers.numbers.len() / width.max(1);
                 let numbers = TensorRef::from_array_view(([rows, width], buffers.numbers.as_slice()))?;
                 inputs.push((NUMBERS.into(), numbers.into()));
             }
@@ -115,14 +142,36 @@ impl Backend for EncoderBackend {
     }
 }
 
+/// Whether the graph takes the tokens' positions: the fused operator counts from nought by itself.
+fn numbers_tokens(numbering: Positions, precision: Precision) -> bool {
+    numbering != Positions::FromZero || precision == Precision::Bf16
+}
+
 impl Buffers {
-    fn fill(&mut self, batch: &Batch, numbering: Positions, distances: Option<&DistanceBias>) {
+    fn fill(
+        &mut self,
+        batch: &Batch,
+        precision: Precision,
+        numbering: Positions,
+        distances: Option<&DistanceBias>,
+    ) {
         self.ids.clear();
         self.ids.extend(batch.ids().iter().map(|id| *id as i32));
         self.lengths.clear();
         self.lengths.extend(batch.lengths().iter().map(|length| *length as i32));
+        if precision == Precision::Bf16 {
+            self.mask.clear();
+            self.mask.resize(batch.ids().len(), PADDING);
+            for (row, length) in self.mask.chunks_exact_mut(batch.width().max(1)).zip(batch.lengths()) {
+                row[..*length].fill(0.0);
+            }
+        }
+        self.numbers.clear();
+        if numbering == Positions::FromZero && precision == Precision::Bf16 {
+            // The same for all rows.
+            self.numbers.extend(0..batch.width() as i32);
+        }
         if let Positions::Behind(pad) = numbering {
-            self.numbers.clear();
             for row in batch.ids().chunks_exact(batch.width().max(1)) {
                 let mut last = pad as i32;
                 self.numbers.extend(row.iter().map(|id| {

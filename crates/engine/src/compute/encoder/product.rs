@@ -58,7 +58,7 @@ impl EncoderBuilder<'_> {
         let mut bias = self.tensors.exactly(&format!("{source}.bias"), [to])?;
         let weights = format!("{out}.weight");
         match self.precision {
-            Precision::Fp32 => {
+            Precision::Fp32 | Precision::Bf16 => {
                 let mut transposed = vec![0.0; matrix.len()];
                 transpose(&matrix, [to, from], &mut transposed, to);
                 self.graph.initializer(&weights, &transposed, &[from, to])?;
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::compute::Runtime;
-    use crate::compute::graph::outlet;
+    use crate::compute::graph::{OPSET, outlet};
 
     const FROM: usize = 40;
     const TO: usize = 24;
@@ -268,7 +268,7 @@ mod tests {
         graph.int8_constants(Activation::Gelu).unwrap();
         let matrix = Quantized::of(matrix, [TO, FROM]);
         graph.quantized_product(&matrix, ("x", range), "y", signed).unwrap();
-        let mut session = graph.finish().unwrap().into_session(&options).unwrap();
+        let mut session = graph.finish(OPSET).unwrap().into_session(&options).unwrap();
         let count = rows.len() / FROM;
         let x = Tensor::from_array(([1, count, FROM], rows.to_vec())).unwrap();
         let ids = Tensor::from_array(([1, count], vec![0_i32; count])).unwrap();
