@@ -46,6 +46,7 @@ onnxruntime_version=1.31.1
 onnxruntime=$cache/onnxruntime-$onnxruntime_version
 model_name=all-MiniLM-L6-v2
 model=$cache/models/$model_name
+documentation=$cache/postgresql-doc
 pgvector_version=0.8.0
 pgvector_tarball=$cache/pgvector-$pgvector_version.tar.gz
 
