@@ -12,9 +12,6 @@ use crate::error::Result;
 use crate::server::Settings;
 use crate::stats::{median, timed};
 
-/// Computations of one look at the limit.
-const LIMIT_RUNS: usize = 15;
-
 /// The model in this process.
 pub(crate) struct Bare {
     model: LoadedModel,
@@ -37,11 +34,12 @@ impl Bare {
         Ok(Self { model, products: RefCell::new(products), computing: Cell::new(0.0) })
     }
 
-    /// Tokens a second that the model's matrix products alone reach just now, in batches without padding.
-    pub(crate) fn limit(&self) -> Result<f64> {
+    /// Tokens a second that the model's matrix products alone reach just now, in batches without padding; the median
+    /// of `runs` batches.
+    pub(crate) fn limit(&self, runs: usize) -> Result<f64> {
         let mut products = self.products.borrow_mut();
         let mut times = Vec::new();
-        for _ in 0..LIMIT_RUNS {
+        for _ in 0..runs {
             let (time, computed) = timed(|| products.compute());
             computed?;
             times.push(time);

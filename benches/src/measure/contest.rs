@@ -9,6 +9,8 @@ use crate::stats::{median, quantile, timed};
 const BUDGETS: [usize; 3] = [256, 512, 1024];
 /// How often each is tried.
 const TRIES: usize = 3;
+/// Computations of one look at the limit.
+const LIMIT_RUNS: usize = 15;
 
 /// Rounds in which the sides take turns, each on the same texts.
 pub(super) struct Contest<'b> {
@@ -50,7 +52,7 @@ impl<'b> Contest<'b> {
         let ours = ours()?;
         let bare = sorted_loop(self.bench, texts, self.budget)?;
         pause();
-        let limit = self.bench.bare.limit()?;
+        let limit = self.bench.bare.limit(self.bench.rounds(LIMIT_RUNS))?;
         let tokens = self.bench.bare.count_tokens(texts)? as f64;
         self.rounds.push(Round { texts: texts.len() as f64, tokens, ours, bare, limit });
         Ok(())

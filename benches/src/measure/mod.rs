@@ -86,7 +86,7 @@ impl Bench {
 
     /// How much of something is taken.
     fn count(&self, usual: usize) -> usize {
-        if self.arguments.quick { usual.div_ceil(20) } else { usual }
+        if self.arguments.quick { usual.div_ceil(100) } else { usual }
     }
 
     /// How long something is watched.

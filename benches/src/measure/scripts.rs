@@ -38,7 +38,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
         let time = table::update(&mut client, "by_update")?;
         ours.extend((round > 0).then_some(time));
         for ((way, _), times) in WAYS.into_iter().zip(&mut theirs) {
-            let texts = if round > 0 { texts } else { &texts[..texts.len() / 20] };
+            let texts = if round > 0 { texts } else { &texts[..texts.len().div_ceil(20)] };
             peer.work("empty", json!({}))?;
             pause();
             let done = peer.work(way, json!({ "texts": texts }))?;

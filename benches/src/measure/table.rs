@@ -7,8 +7,9 @@ use crate::error::Result;
 use crate::server::Raw;
 use crate::stats::timed;
 
-/// Texts of the table that searches use.
+/// Texts of the table that searches use, and how many it takes for an index to pay.
 const CORPUS: usize = 10_000;
+const LEAST: usize = 1000;
 
 /// Makes a table of texts without vectors, in the state that one has when all is quiet.
 pub(super) fn fill(client: &mut Client, table: &str, texts: &[String]) -> Result<()> {
@@ -75,7 +76,7 @@ pub(super) fn require_vectors(client: &mut Client, table: &str, rows: usize) -> 
 
 /// The table `corpus` of short texts and their vectors, with an HNSW index; made by whoever needs it first.
 pub(super) fn corpus<'b>(bench: &'b Bench, client: &mut Client) -> Result<&'b [String]> {
-    let texts = bench.short_texts(CORPUS);
+    let texts = &bench.synopses[..bench.count(CORPUS).max(LEAST).min(bench.synopses.len())];
     let there: bool = client.query_one("SELECT to_regclass('corpus') IS NOT NULL", &[])?.try_get(0)?;
     if !there {
         fill(client, "making", texts)?;

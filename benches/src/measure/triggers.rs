@@ -30,10 +30,10 @@ enum Way {
 }
 
 impl Way {
-    fn rows(self) -> usize {
+    fn texts(self, bench: &Bench) -> &[String] {
         match self {
-            Self::Single => SINGLE,
-            _ => BULK,
+            Self::Single => bench.short_texts(SINGLE),
+            _ => bench.short_texts(BULK),
         }
     }
 
@@ -110,8 +110,9 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
             ))?;
         }
     }
+    let bulk = bench.short_texts(BULK);
     client.batch_execute("CREATE TABLE read (body text)")?;
-    client.execute("INSERT INTO read SELECT unnest($1::text[])", &[&&bench.synopses[..BULK]])?;
+    client.execute("INSERT INTO read SELECT unnest($1::text[])", &[&bulk])?;
     client.batch_execute("ANALYZE read")?;
 
     let array = client.prepare("SELECT embed($1::text[])")?;
@@ -123,11 +124,11 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let rounds = bench.rounds(ROUNDS);
     for _ in 0..rounds {
         pause();
-        let (time, row) = timed(|| client.query_one(&array, &[&&bench.synopses[..BULK]]));
+        let (time, row) = timed(|| client.query_one(&array, &[&bulk]));
         row?;
-        calls.push(time / BULK as f64);
+        calls.push(time / bulk.len() as f64);
         for Side { way, table, times } in &mut sides {
-            let texts = &bench.synopses[..way.rows()];
+            let texts = way.texts(bench);
             // The UPDATE finds the rows of the INSERT before it.
             if !matches!(way, Way::Update) {
                 client.batch_execute(&format!("TRUNCATE {table}"))?;
@@ -150,8 +151,9 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
         };
         let notes = format!(
             "{} rows of short real texts into a table with a primary key and no other index, {place}, against the texts of \
-             one array call of {BULK}; {rounds} alternating rounds",
-            way.rows()
+             one array call of {}; {rounds} alternating rounds",
+            way.texts(bench).len(),
+            bulk.len()
         );
         Row::new(format!("{}{triggers}", way.what()), figures, notes)
     });
