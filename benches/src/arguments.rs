@@ -28,7 +28,8 @@ impl Arguments {
             let option = argument.strip_prefix("--");
             if option == Some("quick") {
                 parsed.quick = true;
-            } else if let Some(known) = NEEDED.into_iter().chain(OPTIONAL).find(|known| option == Some(known)) {
+            } else if let Some(known) = NEEDED.into_iter().chain(OPTIONAL).find(|known| option == Some(known))
+            {
                 parsed.values.insert(known, arguments.next().ok_or_else(usage)?);
             } else if MEASUREMENTS.iter().any(|known| known.name == argument) {
                 parsed.selected.push(argument);
@@ -55,7 +56,9 @@ impl Arguments {
     /// The file or folder that an option names, or an error that says what could not be had.
     pub(crate) fn optional(&self, name: &str) -> Result<PathBuf> {
         let path = self.values.get(name).map(PathBuf::from);
-        path.ok_or_else(|| format!("scripts/bench could not get what --{name} names; see what it printed").into())
+        path.ok_or_else(|| {
+            format!("scripts/bench could not get what --{name} names; see what it printed").into()
+        })
     }
 
     /// Whether the measurement of this name is to be run.

@@ -18,7 +18,8 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     for _ in 0..bench.rounds(ROUNDS) {
         contest.round(texts, || {
             pause();
-            let (time, vectors) = timed(|| texts.iter().try_for_each(|text| bench.bare.embed(text).map(drop)));
+            let (time, vectors) =
+                timed(|| texts.iter().try_for_each(|text| bench.bare.embed(text).map(drop)));
             vectors.map(|()| time)
         })?;
     }

@@ -30,7 +30,11 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let has_backfill: bool = client
         .query_one("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'backfill')", &[])?
         .try_get(0)?;
-    let work = if has_backfill { "CALL vector_embed.backfill('bulk')" } else { "UPDATE bulk SET embedding = embed(body)" };
+    let work = if has_backfill {
+        "CALL vector_embed.backfill('bulk')"
+    } else {
+        "UPDATE bulk SET embedding = embed(body)"
+    };
     let (mut idle, mut busy, mut shares) = (vec![], vec![], vec![]);
     for _ in 0..bench.rounds(ROUNDS) {
         pause();

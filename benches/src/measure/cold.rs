@@ -56,7 +56,8 @@ fn first_embed(bench: &Bench, cluster: &Cluster, how: &str) -> Result<Vec<Row>> 
         cluster.stop()?;
         let mut client = cluster.start(&bench.server)?.connect()?;
         for times in [&mut first, &mut second] {
-            let (time, row) = timed(|| client.simple_query("SELECT embed('the first of all')"));
+            let (time, row) =
+                timed(|| client.simple_query(&format!("SELECT embed('{}')", bench.queries.next())));
             row?;
             times.push(time);
             pause();

@@ -61,10 +61,12 @@ impl<'b> Contest<'b> {
     /// Ours against the loop.
     pub(super) fn against_loop(&self, what: &str, how: &str, bar: Bar) -> Row {
         let ours = self.each(|round| round.texts / round.ours);
-        let figures = Figures::rates(median(&ours), median(&self.each(|round| round.texts / round.bare)), bar);
-        let (texts, tokens) = self.rounds.iter().fold((0.0, 0.0), |(texts, tokens), round| {
-            (texts + round.texts, tokens + round.tokens)
-        });
+        let figures =
+            Figures::rates(median(&ours), median(&self.each(|round| round.texts / round.bare)), bar);
+        let (texts, tokens) = self
+            .rounds
+            .iter()
+            .fold((0.0, 0.0), |(texts, tokens), round| (texts + round.texts, tokens + round.tokens));
         let notes = format!(
             "{how}, {:.1} tokens on average, against a loop over batches of texts sorted by length that keeps its \
              vectors in memory; {} alternating rounds; before them batches of {BUDGETS:?} tokens gave {:.0?} texts/s, \

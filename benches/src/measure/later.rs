@@ -31,7 +31,10 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
             work: by_backfill,
         },
     ];
-    Ok(ways.iter().flat_map(|way| rows_or_reason(&format!("rows {}", way.what), way.measure(bench))).collect())
+    Ok(ways
+        .iter()
+        .flat_map(|way| rows_or_reason(&format!("rows {}", way.what), way.measure(bench)))
+        .collect())
 }
 
 struct Way {

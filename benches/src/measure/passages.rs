@@ -35,8 +35,5 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let how = format!(
         "`UPDATE … SET embedding = embed(body)` of passages of PostgreSQL's manual, in tables of {block}"
     );
-    Ok(vec![
-        contest.against_loop(&what, &how, Bar::None),
-        contest.against_limit(&what, Bar::AtLeast(0.6)),
-    ])
+    Ok(vec![contest.against_loop(&what, &how, Bar::None), contest.against_limit(&what, Bar::AtLeast(0.6))])
 }

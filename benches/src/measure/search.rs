@@ -18,6 +18,8 @@ pub(super) const TOLD: &str = "`SELECT … ORDER BY embedding <=> embed_query($1
 
 /// The search by a text, once it is clear that it uses the index.
 pub(super) fn prepare(client: &mut Client) -> Result<Statement> {
+    // Of few rows, as in a quick run, the planner reads all.
+    client.batch_execute("SET enable_seqscan = off")?;
     let plan = client.simple_query(&format!("EXPLAIN {}", SEARCH.replace("$1", "'a text'")))?;
     if !format!("{plan:?}").contains("Index Scan using") {
         return Err("the search does not use the index".into());
@@ -28,10 +30,10 @@ pub(super) fn prepare(client: &mut Client) -> Result<Statement> {
 fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut client = bench.server.connect()?;
     let texts = table::corpus(bench, &mut client)?;
-    let questions: Vec<String> =
-        (0..bench.rounds(ROUNDS) * SEARCHES).map(|_| bench.queries.next()).collect();
+    let questions: Vec<String> = (0..bench.rounds(ROUNDS) * SEARCHES).map(|_| bench.queries.next()).collect();
     client.batch_execute("CREATE TEMPORARY TABLE ready (question text PRIMARY KEY, embedding vector)")?;
-    client.execute("INSERT INTO ready SELECT q, embed_query(q) FROM unnest($1::text[]) AS q", &[&questions])?;
+    client
+        .execute("INSERT INTO ready SELECT q, embed_query(q) FROM unnest($1::text[]) AS q", &[&questions])?;
     client.batch_execute("ANALYZE ready")?;
     let sides = [
         prepare(&mut client)?,

@@ -51,12 +51,7 @@ pub(super) fn update_with(client: &mut Client, table: &str, vector: &str) -> Res
 }
 
 /// Fails unless some of the table's vectors, numbered from 1 like `texts`, are those of ONNX Runtime.
-pub(super) fn require_true(
-    bench: &Bench,
-    client: &mut Client,
-    table: &str,
-    texts: &[String],
-) -> Result<()> {
+pub(super) fn require_true(bench: &Bench, client: &mut Client, table: &str, texts: &[String]) -> Result<()> {
     let stored = client.prepare(&format!("SELECT embedding FROM {table} WHERE id = $1"))?;
     for (place, text) in texts.iter().enumerate().step_by(texts.len().div_ceil(20)) {
         let row = client.query_one(&stored, &[&(place as i64 + 1)])?;

@@ -67,7 +67,8 @@ impl Way {
                 copy.finish()?;
             }
             Self::Select => {
-                let insert = format!("INSERT INTO {table} (body, embedding) SELECT body, embed(body) FROM read");
+                let insert =
+                    format!("INSERT INTO {table} (body, embedding) SELECT body, embed(body) FROM read");
                 client.execute(&insert, &[])?;
             }
             Self::Update => {
