@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use crate::client;
 use crate::error::OrRaise;
-use crate::pg::text::for_server;
+use crate::pg::text::escaped;
 
 type Models = TableIterator<
     'static,
@@ -35,13 +35,13 @@ fn models() -> Models {
             usable.then_some(model.max_tokens as i32),
             usable.then_some(model.pooling),
             usable.then_some(model.normalized),
-            Some(for_server(model.document_prompt)).filter(|prompt| !prompt.is_empty()),
-            Some(for_server(model.query_prompt)).filter(|prompt| !prompt.is_empty()),
+            Some(escaped(&model.document_prompt)).filter(|prompt| !prompt.is_empty()),
+            Some(escaped(&model.query_prompt)).filter(|prompt| !prompt.is_empty()),
             usable.then_some(model.format),
             usable.then_some(model.bytes as i64),
             usable.then_some(model.hash),
             model.loaded,
-            (!usable).then_some(for_server(model.problem)),
+            (!usable).then_some(escaped(&model.problem)),
         )
     }))
 }

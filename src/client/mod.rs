@@ -114,7 +114,8 @@ impl<T: AsRef<str>> Flight<T> {
 
 /// Counts the tokens of `text`, special tokens and prompt included.
 pub(crate) fn token_count(model: &str, text: &str) -> Result<u32, Error> {
-    let mut exchange = Exchange::new(Ask::TokenCount { model: model.to_owned() }, vec![text])?;
+    let ask = Ask::TokenCount { model: model.to_owned() };
+    let mut exchange = Exchange::new(ask, vec![text]).map_err(Error::without_place)?;
     let mut count = 0;
     run(&mut exchange, None, &mut |_, bytes| {
         if let Ok(bytes) = bytes.try_into() {

@@ -15,6 +15,11 @@ use crate::error::{Error, Place};
 const PART_TEXTS: usize = 1024;
 /// Bytes in one request, a single longer text apart.
 const PART_BYTES: usize = 1 << 20;
+/// Of a longer text so many bytes are sent at first where its vector is asked for, which depends on the first tokens
+/// only. If that is not enough the engine says so.
+const BEGINNING_BYTES: usize = 1 << 20;
+/// How many times more is sent then.
+const BEGINNING_GROWTH: usize = 8;
 /// Requests under way at once: the next is queued in the engine while one is computed.
 const WINDOW: usize = 2;
 
@@ -79,6 +84,8 @@ struct Part {
     state: State,
     /// Whether it was under way when an engine died.
     isolated: bool,
+    /// How much of it is sent, if not all: a part with one text.
+    beginning: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +97,11 @@ enum State {
 
 impl<T: AsRef<str>> Exchange<T> {
     pub(super) fn new(ask: Ask, texts: Vec<T>) -> Result<Self, Error> {
+        let beginnings = matches!(ask, Ask::Embed { .. });
         let lengths = texts.iter().map(|text| text.as_ref().len());
-        if let Some((position, length)) = lengths.enumerate().find(|(_, length)| *length > MAX_TEXT_BYTES) {
+        if let Some((position, length)) = lengths.enumerate().find(|(_, length)| *length > MAX_TEXT_BYTES)
+            && !beginnings
+        {
             return Err(Error::TextTooLong(length).at(Place::Element(position)));
         }
         if let Ask::Embed { expected_hash: Some(hash), .. } = &ask
@@ -99,7 +109,7 @@ impl<T: AsRef<str>> Exchange<T> {
         {
             return Err(Error::ModelHash(hash.clone()));
         }
-        let parts = parts(&texts);
+        let parts = parts(&texts, beginnings);
         let chunks = match ask {
             Ask::Chunk { .. } => vec![Vec::new(); texts.len()],
             _ => Vec::new(),
@@ -182,6 +192,10 @@ impl<T: AsRef<str>> Exchange<T> {
                 Reply::Failure(failure) if failure.code == FailureCode::Retiring => {
                     return Err(Interrupted::HandedOver);
                 }
+                Reply::Failure(failure) if failure.code == FailureCode::MoreNeeded => {
+                    computing = None;
+                    self.send_more_of(failure.id)?;
+                }
                 Reply::Failure(failure) => {
                     let place = match (failure.position, self.part(failure.id)) {
                         (Some(position), Ok(part)) => {
@@ -211,11 +225,34 @@ impl<T: AsRef<str>> Exchange<T> {
             }
             if part.state == State::Unsent {
                 let texts = &self.texts[part.texts.clone()];
-                connection.queue(|out| append(out, id as u32, &self.ask, part.isolated, texts));
+                let (id, isolated) = (id as u32, part.isolated);
+                connection.queue(|out| match (part.beginning, texts) {
+                    (Some(bytes), [text]) => {
+                        let text = text.as_ref();
+                        let beginning = &text[..text.floor_char_boundary(bytes)];
+                        append(out, id, &self.ask, isolated, true, &[beginning])
+                    }
+                    _ => append(out, id, &self.ask, isolated, false, texts),
+                });
                 part.state = State::Sent;
                 under_way += 1;
             }
         }
+    }
+
+    /// Has a larger beginning of a text sent, or the whole.
+    fn send_more_of(&mut self, id: u32) -> Result<(), Interrupted> {
+        let position = self.part(id)?.texts.start;
+        let length = self.texts[position].as_ref().len();
+        let part = &mut self.parts[id as usize];
+        let sent = part.beginning.ok_or_else(|| unexpected("a question for more of a whole text"))?;
+        if sent >= MAX_TEXT_BYTES {
+            return Err(Interrupted::Failed(Error::TextTooLong(length).at(Place::Element(position))));
+        }
+        let more = sent.saturating_mul(BEGINNING_GROWTH).min(MAX_TEXT_BYTES);
+        part.beginning = (more < length).then_some(more);
+        part.state = State::Unsent;
+        Ok(())
     }
 
     fn answer<'b>(
@@ -245,7 +282,7 @@ fn unexpected(what: &str) -> Interrupted {
     Interrupted::Failed(Error::Protocol(what.to_owned()))
 }
 
-fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl AsRef<str>]) {
+fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, beginning: bool, texts: &[impl AsRef<str>]) {
     match ask {
         Ask::TokenCount { model } => append_token_count(out, id, model, texts),
         Ask::Chunk { model, rule } => append_chunk(out, id, model, *rule, texts),
@@ -253,6 +290,7 @@ fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl A
             let request = EmbedRequest {
                 id,
                 isolated,
+                beginning,
                 purpose: *purpose,
                 overlong: *overlong,
                 max_tokens: *max_tokens,
@@ -265,18 +303,24 @@ fn append(out: &mut Vec<u8>, id: u32, ask: &Ask, isolated: bool, texts: &[impl A
     }
 }
 
-/// Cuts the texts into runs that each make one request.
-fn parts(texts: &[impl AsRef<str>]) -> Vec<Part> {
+/// Cuts the texts into runs that each make one request. With `beginnings`, of a long text only that is sent at first.
+fn parts(texts: &[impl AsRef<str>], beginnings: bool) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut bytes = 0;
     for (position, text) in texts.iter().enumerate() {
+        let long = beginnings && text.as_ref().len() > BEGINNING_BYTES;
         match parts.last_mut() {
             Some(part) if part.texts.len() < PART_TEXTS && bytes + text.as_ref().len() <= PART_BYTES => {
                 part.texts.end = position + 1;
                 bytes += text.as_ref().len();
             }
             _ => {
-                parts.push(Part { texts: position..position + 1, state: State::Unsent, isolated: false });
+                parts.push(Part {
+                    texts: position..position + 1,
+                    state: State::Unsent,
+                    isolated: false,
+                    beginning: long.then_some(BEGINNING_BYTES),
+                });
                 bytes = text.as_ref().len();
             }
         }

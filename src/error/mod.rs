@@ -4,7 +4,6 @@ mod definition;
 mod source;
 
 use pgrx::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
@@ -12,7 +11,7 @@ pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
 
 pub(crate) use source::OptionFault;
 
-use crate::pg::text::for_server;
+use crate::pg::message::Message;
 use definition::Told;
 
 /// What can go wrong on the PostgreSQL side.
@@ -23,7 +22,10 @@ pub(crate) enum Error {
     #[error("invalid model hash: \"{0}\"")]
     ModelHash(String),
     #[error("invalid byte sequence for encoding \"UTF8\"")]
-    NotUtf8,
+    NotUtf8 {
+        /// The first byte at fault, from 1.
+        byte: usize,
+    },
     #[error("text of {0} bytes is too long")]
     TextTooLong(usize),
     #[error("could not start the embedding engine: no background worker slot is free")]
@@ -163,7 +165,7 @@ impl Error {
             | Self::ForeignOption { .. }
             | Self::Source(_) => self.told().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |told| told.code),
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::NotUtf8 => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::NotUtf8 { .. } => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
@@ -176,6 +178,7 @@ impl Error {
                 FailureCode::BadModel => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
                 FailureCode::Drifted => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 FailureCode::TooLong => PgSqlErrorCode::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                FailureCode::Unwieldy => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 FailureCode::BadChunks => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 FailureCode::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
                 FailureCode::BadRequest => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
@@ -183,6 +186,7 @@ impl Error {
                 | FailureCode::RuntimeUnavailable
                 | FailureCode::RefusedText
                 | FailureCode::ComputeFailed
+                | FailureCode::MoreNeeded
                 | FailureCode::Retiring => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
             },
         }
@@ -205,9 +209,9 @@ impl Error {
             Self::ForeignHidden { .. } => {
                 Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
             }
-            Self::NotUtf8 => {
-                Some("In a database with encoding SQL_ASCII, texts to embed must be UTF-8.".to_owned())
-            }
+            Self::NotUtf8 { byte } => Some(format!(
+                "Byte {byte} of the text is at fault. In a database with encoding SQL_ASCII, texts to embed must be UTF-8."
+            )),
             Self::Crashed => Some("The text is refused for a minute.".to_owned()),
             Self::Engine(failure) => Some(failure.detail.clone()),
             Self::At { place, error } => {
@@ -281,20 +285,13 @@ impl Error {
 
     /// Raises the error.
     pub(crate) fn raise(self) -> ! {
-        self.report().report(pgrx::PgLogLevel::ERROR);
+        self.message().report(pgrx::PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
 
-    /// The error as PostgreSQL reports it.
-    pub(crate) fn report(&self) -> ErrorReport {
-        let mut report = ErrorReport::new(self.code(), for_server(self.to_string()), "vector_embed");
-        if let Some(detail) = self.detail() {
-            report = report.set_detail(for_server(detail));
-        }
-        if let Some(hint) = self.hint() {
-            report = report.set_hint(for_server(hint));
-        }
-        report
+    /// The error as it is reported.
+    pub(crate) fn message(&self) -> Message {
+        Message { code: self.code(), message: self.to_string(), detail: self.detail(), hint: self.hint() }
     }
 }
 

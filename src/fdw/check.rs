@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 use super::host::finish;
 use super::source::sqlite;
 use crate::error::Error;
-use crate::pg::text::{ServerText, Text, for_server, to_server};
+use crate::pg::message::Watch;
+use crate::pg::text::{ServerText, Text, escaped, to_server};
 
 type Findings = TableIterator<
     'static,
@@ -28,8 +29,8 @@ fn sqlite_check(server: Text<'_>) -> Findings {
             ServerText(finding.table),
             finding.rowid,
             finding.column.map(ServerText),
-            finding.value.map(for_server),
-            for_server(finding.problem),
+            finding.value.as_deref().map(escaped),
+            escaped(&finding.problem),
         )
     }))
 }
@@ -55,6 +56,7 @@ unsafe fn check_usage(server: pg_sys::Oid, name: &std::ffi::CStr) {
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
         let result = pg_sys::object_aclcheck(pg_sys::ForeignServerRelationId, server, user, mode);
         if result != pg_sys::AclResult::ACLCHECK_OK {
+            let _watch = Watch::new();
             pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FOREIGN_SERVER, name.as_ptr());
         }
     }

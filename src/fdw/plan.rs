@@ -15,7 +15,7 @@ use super::host::finish;
 use super::source::of_table;
 use crate::error::{Error, OrRaise};
 use crate::pg::nodes::{items, list};
-use crate::pg::text::to_server;
+use crate::pg::text::{from_server, to_server};
 
 /// What opening a store costs, in the planner's unit.
 const OPEN_COST: f64 = 100.0;
@@ -51,7 +51,7 @@ impl Carried {
             let text = (*node.cast::<pg_sys::Value>()).val.str_;
             #[cfg(not(feature = "pg14"))]
             let text = (*node.cast::<pg_sys::String>()).sval;
-            CStr::from_ptr(text).to_string_lossy()
+            from_server(CStr::from_ptr(text))
         };
         serde_json::from_str(&text).map_err(|_| Error::Internal("a plan cannot be read"))
     }

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
-use vector_embed_sources::{BadValue, Error as SourceError, OnError, Operand, Problem, Rows, Scan, Value};
+use vector_embed_sources::{BadValue, Error as SourceError, Operand, Problem, Rows, Scan, Value};
 
 use super::columns::columns;
 use super::filter::{Stored, operand};
@@ -162,10 +162,7 @@ impl Own {
                     Ok(datum) => datum,
                     Err(problem) => {
                         let bad = bad_value(&mut **rows, &self.scan, at, problem);
-                        match self.opened.on_error {
-                            OnError::Error => return Err(Error::Source(bad)),
-                            OnError::Null => rows.losses_mut().value(bad),
-                        }
+                        rows.losses_mut().null(bad, self.opened.on_error).map_err(Error::Source)?;
                         None
                     }
                 };

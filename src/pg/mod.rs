@@ -7,6 +7,7 @@ pub(crate) mod exact;
 pub(crate) mod latch;
 pub(crate) mod lookup;
 pub(crate) mod memory;
+pub(crate) mod message;
 pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod relation;

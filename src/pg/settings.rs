@@ -8,6 +8,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use vector_embed_protocol::{Overlong, is_model_name};
 
 use super::paths;
+use super::text::from_server;
 use crate::error::Error;
 
 /// Stands in `vector_embed.model_path` for the installation's own models, as in PostgreSQL's path settings.
@@ -130,9 +131,7 @@ impl<'a> Model<'a> {
     pub(crate) fn name(self) -> Result<Cow<'a, str>, Error> {
         let name = match self {
             Self::Named(name) => Cow::Borrowed(name),
-            Self::Default => {
-                Cow::Owned(DEFAULT_MODEL.get().unwrap_or_default().to_string_lossy().into_owned())
-            }
+            Self::Default => Cow::Owned(from_server(&DEFAULT_MODEL.get().unwrap_or_default())),
         };
         if is_model_name(&name) { Ok(name) } else { Err(Error::ModelName(name.into_owned())) }
     }

@@ -5,6 +5,7 @@ use std::ptr::null_mut;
 
 use pgrx::{FromDatum, pg_sys};
 
+use super::message::Watch;
 use super::text::{Text, from_server, to_server};
 use super::unguarded;
 use crate::error::Error;
@@ -34,13 +35,16 @@ fn restore(before: Before) {
 }
 
 /// A connection to the server's own SQL.
-pub(super) struct Connection;
+pub(super) struct Connection {
+    _watch: Watch,
+}
 
 impl Connection {
     pub(super) fn open() -> Result<Self, Error> {
+        let watch = Watch::new();
         // SAFETY: ended by the end of this value, or else of the transaction.
         check(unsafe { pg_sys::SPI_connect() })?;
-        Ok(Self)
+        Ok(Self { _watch: watch })
     }
 }
 

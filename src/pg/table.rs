@@ -5,6 +5,7 @@ use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 
+use super::message::Watch;
 use super::text::{from_server, to_server};
 use crate::error::{ColumnFault, Error, TableFault};
 
@@ -528,6 +529,7 @@ fn check_owner(oid: pg_sys::Oid) {
         let name = if owned { null_mut() } else { pg_sys::get_rel_name(oid) };
         if !name.is_null() {
             let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(oid));
+            let _watch = Watch::new();
             pg_sys::aclcheck_error(pg_sys::AclResult::ACLCHECK_NOT_OWNER, kind, name);
         }
     }
@@ -545,6 +547,7 @@ fn check_select(oid: pg_sys::Oid) {
             pg_sys::pg_class_aclcheck(oid, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
         if result != pg_sys::AclResult::ACLCHECK_OK {
             let kind = pg_sys::get_relkind_objtype(pg_sys::get_rel_relkind(oid));
+            let _watch = Watch::new();
             pg_sys::aclcheck_error(result, kind, name);
         }
     }

@@ -48,11 +48,13 @@ impl<'a> Text<'a> {
             // SQL_ASCII promises nothing of its bytes; for UTF8 the server has checked them already, and this
             // check costs next to nothing.
             pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII => match bytes {
-                Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
-                Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+                Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+                Cow::Owned(bytes) => {
+                    String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error())
+                }
             }
             .map(Self)
-            .ok_or(Error::NotUtf8),
+            .map_err(|error| Error::NotUtf8 { byte: error.valid_up_to() + 1 }),
             encoding => Ok(Self(Cow::Owned(convert(&bytes, encoding, pg_sys::pg_enc::PG_UTF8)))),
         }
     }
@@ -92,15 +94,60 @@ pub(crate) fn encode(text: &str) -> Cow<'_, [u8]> {
     }
 }
 
-/// Text of ours as the server may have it. In a database with another encoding than UTF8, characters beyond ASCII
-/// are written as escapes: they occur in prompts and in wrong names only. A converted message could not be raised,
-/// since pgrx reports errors from a `String`, which is UTF-8, and hands its bytes to the server as they are.
-pub(crate) fn for_server(text: String) -> String {
-    if encoding() == pg_sys::pg_enc::PG_UTF8 || text.is_ascii() {
-        return text;
+/// Whether the server has UTF-8 as it is, or does not look.
+pub(super) fn is_utf8() -> bool {
+    matches!(encoding(), pg_sys::pg_enc::PG_UTF8 | pg_sys::pg_enc::PG_SQL_ASCII)
+}
+
+/// Text of ours with escapes for characters beyond ASCII, where the server does not have UTF-8.
+pub(crate) fn escaped(text: &str) -> String {
+    if is_utf8() || text.is_ascii() {
+        return text.to_owned();
     }
-    let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
     text.chars().map(escape).collect()
+}
+
+fn escape(c: char) -> String {
+    if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
+}
+
+/// Text for the server, in its encoding, with escapes for what that does not have.
+pub(super) fn to_server_or_escaped(text: &str) -> CString {
+    let mut bytes = Vec::new();
+    let mut rest = text.replace('\0', "");
+    // SAFETY: reads a state of the process, and the catalogs in a transaction only.
+    let conversion = unsafe {
+        let (from, to) = (pg_sys::pg_enc::PG_UTF8 as i32, encoding() as i32);
+        match pg_sys::IsTransactionState() {
+            true => pg_sys::FindDefaultConversionProc(from, to),
+            false => pg_sys::InvalidOid,
+        }
+    };
+    while !rest.is_empty() && conversion != pg_sys::InvalidOid {
+        // A character of UTF-8 has at most so many bytes in any other encoding.
+        let mut converted = vec![0_u8; rest.len() * 4 + 1];
+        // SAFETY: reads as many bytes as there are, writes no more than there is room for, and a NUL.
+        let read = unsafe {
+            pg_sys::pg_do_encoding_conversion_buf(
+                conversion,
+                pg_sys::pg_enc::PG_UTF8 as i32,
+                encoding() as i32,
+                rest.as_mut_ptr(),
+                rest.len() as i32,
+                converted.as_mut_ptr(),
+                converted.len() as i32,
+                true,
+            )
+        };
+        bytes.extend(converted.iter().take_while(|byte| **byte != 0));
+        rest.drain(..read as usize);
+        // Where it stopped is a character that is not there.
+        if !rest.is_empty() {
+            bytes.extend(escape(rest.remove(0)).bytes());
+        }
+    }
+    bytes.extend(escaped(&rest).bytes());
+    CString::new(bytes).unwrap_or_default()
 }
 
 /// How many characters the server counts in a text, as by `char_length`; not more than a value can have.

@@ -8,7 +8,7 @@ use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::pg_sys;
 
 use super::text::Text;
-use crate::error::{Error, OrRaise};
+use crate::error::{Error, OrRaise, Place};
 
 const HEADER_BYTES: usize = 8;
 
@@ -92,7 +92,12 @@ impl<'a> TextArray<'a> {
                 &mut count,
             );
             let elements = (0..count as usize)
-                .map(|i| if *nulls.add(i) { Ok(None) } else { Text::from_datum(*values.add(i)).map(Some) })
+                .map(|i| match *nulls.add(i) {
+                    true => Ok(None),
+                    false => Text::from_datum(*values.add(i))
+                        .map(Some)
+                        .map_err(|error| error.at(Place::Element(i))),
+                })
                 .collect::<Result<_, _>>()?;
             Ok(Self { elements, dimensions, lower_bounds })
         }

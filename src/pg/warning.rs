@@ -2,13 +2,11 @@
 
 use std::cell::Cell;
 
-use pgrx::PgSqlErrorCode;
-use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
 use vector_embed_sources::Losses;
 
-use super::text::for_server;
+use super::message::Message;
 use crate::error::Error;
 
 thread_local! {
@@ -23,29 +21,30 @@ pub(crate) fn truncated(model: &str) {
     if WARNED.replace(statement) == statement {
         return;
     }
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION,
-        format!("text was truncated to the limit of model \"{model}\""),
-        "vector_embed",
-    )
-    .set_hint("Set vector_embed.overlong_text to \"error\" to refuse such texts.")
-    .report(pgrx::PgLogLevel::WARNING);
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION,
+        message: format!("text was truncated to the limit of model \"{model}\""),
+        detail: None,
+        hint: Some("Set vector_embed.overlong_text to \"error\" to refuse such texts.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
 }
 
 /// Tells that nothing was to be done.
 pub(crate) fn notice(message: String) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, for_server(message), "vector_embed")
-        .report(pgrx::PgLogLevel::NOTICE);
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    Message { code, message, detail: None, hint: None }.report(PgLogLevel::NOTICE);
 }
 
 /// Warns that a trigger comes after ours and may change a text whose vector has been made.
 pub(crate) fn later_trigger(later: &str, ours: &str) {
-    let code = PgSqlErrorCode::ERRCODE_WARNING;
-    let message = format!("trigger \"{later}\" fires after \"{ours}\"");
-    ErrorReport::new(code, for_server(message), "vector_embed")
-        .set_detail("If it changes the text, the vector will be that of the text before.")
-        .set_hint(for_server(format!("Rename it to a name that sorts before \"{ours}\".")))
-        .report(pgrx::PgLogLevel::WARNING);
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: format!("trigger \"{later}\" fires after \"{ours}\""),
+        detail: Some("If it changes the text, the vector will be that of the text before.".to_owned()),
+        hint: Some(format!("Rename it to a name that sorts before \"{ours}\".")),
+    }
+    .report(PgLogLevel::WARNING);
 }
 
 /// Warns of what has not been read of a foreign table.
@@ -63,11 +62,11 @@ pub(crate) fn losses(table: &str, losses: Losses) {
     };
     let what = [values, rows].into_iter().flatten().collect::<Vec<_>>().join(", and ");
     let message = format!("table \"{table}\": {what}");
-    let mut report = ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, for_server(message), "vector_embed");
-    if let Some(first) = losses.first {
-        let error = Error::Source(*first).report();
-        let detail = error.detail().map_or_else(String::new, |detail| format!(" {detail}"));
-        report = report.set_detail(format!("The first: {}.{detail}", error.message()));
-    }
-    report.report(pgrx::PgLogLevel::WARNING);
+    let detail = losses.first.map(|first| {
+        let first = Error::Source(*first).message();
+        let detail = first.detail.map_or_else(String::new, |detail| format!(" {detail}"));
+        format!("The first: {}.{detail}", first.message)
+    });
+    Message { code: PgSqlErrorCode::ERRCODE_WARNING, message, detail, hint: None }
+        .report(PgLogLevel::WARNING);
 }

@@ -5,6 +5,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use vector_embed_protocol::Purpose;
 
+use crate::pg::message::Watch;
+
 /// What a function of this extension computes from a text, and perhaps the name of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Signature {
@@ -111,6 +113,7 @@ pub(super) unsafe fn check_execute(function: pg_sys::Oid) {
         let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, user, mode);
         if result != pg_sys::AclResult::ACLCHECK_OK {
             let name = pg_sys::get_func_name(function);
+            let _watch = Watch::new();
             pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_FUNCTION, name);
         }
         let watcher = pg_sys::object_access_hook;

@@ -30,7 +30,7 @@ pub extern "C-unwind" fn vector_embed_supervisor_main(_argument: pg_sys::Datum) 
         Ok(Some(lock)) => Supervisor::new(lock).run(),
         // Another supervisor serves this server already.
         Ok(None) => {}
-        Err(error) => error.report().report(PgLogLevel::ERROR),
+        Err(error) => error.message().report(PgLogLevel::ERROR),
     }
 }
 

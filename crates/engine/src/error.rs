@@ -51,6 +51,17 @@ pub enum Error {
         /// The model's limit.
         limit: usize,
     },
+    /// A text has no place for so long where its tokenizer could stop and go on.
+    #[error("text is too large for the tokenizer of model \"{model}\"")]
+    Unwieldy {
+        /// The model.
+        model: String,
+        /// Bytes that are tokenized at once.
+        most: usize,
+    },
+    /// What the client has sent of a text does not tell its first tokens.
+    #[error("more of the text is needed")]
+    MoreNeeded,
     /// Texts cannot be cut as the client asks.
     #[error("{}", problem.message(model))]
     BadChunks {
@@ -225,6 +236,8 @@ impl Error {
             Self::Drifted { .. } => FailureCode::Drifted,
             Self::Runtime { .. } => FailureCode::RuntimeUnavailable,
             Self::TooLong { .. } => FailureCode::TooLong,
+            Self::Unwieldy { .. } => FailureCode::Unwieldy,
+            Self::MoreNeeded => FailureCode::MoreNeeded,
             Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
             Self::OutOfMemory => FailureCode::OutOfMemory,
@@ -247,11 +260,18 @@ impl Error {
                 beginning(expected)
             ),
             Self::TooLong { limit, .. } => format!("The model takes at most {limit} tokens."),
+            Self::Unwieldy { most, .. } => {
+                format!("It has no place where it could be cut, for more than {most} bytes.")
+            }
             Self::BadChunks { problem, .. } => problem.detail(),
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
-            Self::UnknownModel { .. } | Self::Refused | Self::OutOfMemory | Self::Retiring => String::new(),
+            Self::UnknownModel { .. }
+            | Self::Refused
+            | Self::OutOfMemory
+            | Self::MoreNeeded
+            | Self::Retiring => String::new(),
         }
     }
 
@@ -278,9 +298,12 @@ impl Error {
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),
-            Self::BadChunks { .. } | Self::Compute { .. } | Self::BadRequest { .. } | Self::Retiring => {
-                String::new()
-            }
+            Self::Unwieldy { .. } => "Shorten the text, or embed its parts.".to_owned(),
+            Self::BadChunks { .. }
+            | Self::Compute { .. }
+            | Self::BadRequest { .. }
+            | Self::MoreNeeded
+            | Self::Retiring => String::new(),
         }
     }
 }

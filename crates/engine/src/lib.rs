@@ -5,6 +5,7 @@ pub mod chunk;
 pub mod cli;
 pub mod compute;
 pub mod error;
+pub mod fuzz;
 pub mod model;
 mod process;
 pub mod schedule;

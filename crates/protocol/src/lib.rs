@@ -18,6 +18,7 @@
 
 mod chunk;
 mod frame;
+pub mod fuzz;
 mod reply;
 mod request;
 mod status;
@@ -31,7 +32,7 @@ pub use status::{EngineStats, ModelInfo};
 pub use wire::Malformed;
 
 /// Raised whenever a frame's meaning changes; both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// Fingerprint of the sources this side was built from, see `build.rs`.
 pub const BUILD_ID: &str = env!("VECTOR_EMBED_BUILD_ID");

@@ -176,6 +176,10 @@ pub enum FailureCode {
     Drifted = 12,
     /// The texts cannot be cut as the client asks.
     BadChunks = 13,
+    /// A text cannot be tokenized in parts, and is too large for the whole.
+    Unwieldy = 14,
+    /// The beginning of a text does not tell its first tokens; the client sends more of it.
+    MoreNeeded = 15,
 }
 
 impl FailureCode {
@@ -194,6 +198,8 @@ impl FailureCode {
             11 => Self::Unsupported,
             12 => Self::Drifted,
             13 => Self::BadChunks,
+            14 => Self::Unwieldy,
+            15 => Self::MoreNeeded,
             other => {
                 return Err(Malformed::Unknown { what: "failure code", value: other.into() });
             }

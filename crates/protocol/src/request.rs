@@ -70,6 +70,9 @@ pub struct EmbedRequest<'a> {
     /// Set by a client whose request was under way when the engine died. The engine then computes the texts one
     /// at a time and apart from everybody else's, and sends [`Reply::Started`] before each.
     pub isolated: bool,
+    /// Whether the request has one text, and only the beginning of it. If that is not enough to tell the tokens that the
+    /// model takes, the request fails with [`FailureCode::MoreNeeded`].
+    pub beginning: bool,
     /// Which prompt to use.
     pub purpose: Purpose,
     /// What to do with texts over the limit.
@@ -134,6 +137,7 @@ impl<'a> Request<'a> {
             kind::EMBED => {
                 let id = r.u32("request number")?;
                 let isolated = r.bool("isolation flag")?;
+                let beginning = r.bool("beginning flag")?;
                 let purpose = match r.u8("purpose")? {
                     0 => Purpose::Document,
                     1 => Purpose::Query,
@@ -156,9 +160,16 @@ impl<'a> Request<'a> {
                     _ => return Err(Malformed::NotHash("expected hash")),
                 };
                 let texts = Texts::read(r)?;
+                if beginning && texts.len() != 1 {
+                    return Err(Malformed::Unknown {
+                        what: "number of beginnings",
+                        value: texts.len() as u64,
+                    });
+                }
                 return Ok(Request::Embed(EmbedRequest {
                     id,
                     isolated,
+                    beginning,
                     purpose,
                     overlong,
                     max_tokens,
@@ -217,6 +228,7 @@ pub fn append_embed(out: &mut Vec<u8>, embed: &EmbedRequest<'_>, texts: &[impl A
     append_frame(out, kind::EMBED, |out| {
         put_u32(out, embed.id);
         out.push(embed.isolated.into());
+        out.push(embed.beginning.into());
         out.push(match embed.purpose {
             Purpose::Document => 0,
             Purpose::Query => 1,

@@ -2,6 +2,7 @@
 //! allocate beyond the limits.
 
 use proptest::prelude::*;
+use vector_embed_protocol::fuzz::frames;
 use vector_embed_protocol::{
     Chunk, ChunkRule, Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply,
     Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts,
@@ -27,17 +28,22 @@ fn any_overlong() -> impl Strategy<Value = Overlong> {
 proptest! {
     #[test]
     fn embed_requests_survive_the_wire(
-        id: u32, isolated: bool, purpose in any_purpose(), overlong in any_overlong(),
+        id: u32, isolated: bool, beginning: bool, purpose in any_purpose(), overlong in any_overlong(),
         max_tokens in prop::option::of(1u32..), model in "[a-zA-Z0-9._-]{0,63}", hash in prop::option::of("[0-9a-f]{64}"),
-        texts in prop::collection::vec(any::<String>(), 0..40),
+        texts in prop_oneof![prop::collection::vec(any::<String>(), 1), prop::collection::vec(any::<String>(), 0..40)],
     ) {
         let (expected_hash, nothing) = (hash.as_deref(), Texts::default());
         let sent = EmbedRequest {
-            id, isolated, purpose, overlong, max_tokens, model: &model, expected_hash, texts: nothing,
+            id, isolated, beginning, purpose, overlong, max_tokens, model: &model, expected_hash, texts: nothing,
         };
         let mut bytes = Vec::new();
         append_embed(&mut bytes, &sent, &texts);
         let (kind, payload) = frame(&bytes);
+        if beginning && texts.len() != 1 {
+            let refused = Malformed::Unknown { what: "number of beginnings", value: texts.len() as u64 };
+            prop_assert_eq!(Request::decode(kind, payload), Err(refused));
+            return Ok(());
+        }
         let Request::Embed(got) = Request::decode(kind, payload).unwrap() else { panic!("another request") };
         prop_assert_eq!(got.texts.iter().collect::<Vec<_>>(), texts);
         prop_assert_eq!(EmbedRequest { texts: Texts::default(), ..got }, sent);
@@ -113,6 +119,40 @@ proptest! {
         let _ = Reply::decode(kind, &payload);
     }
 
+    /// What the fuzz target does, for a moment and without a fuzzer.
+    #[test]
+    fn damaged_frames_are_read_or_refused(
+        texts in prop::collection::vec(any::<String>(), 0..4), id: u32, isolated: bool,
+        edits in prop::collection::vec((any::<usize>(), any::<u8>()), 0..6), cut: usize, noise: Vec<u8>,
+    ) {
+        let mut bytes = Vec::new();
+        Request::Hello { version: 1, build: "build" }.append(&mut bytes);
+        let (expected_hash, nothing) = (None, Texts::default());
+        let (purpose, overlong) = (Purpose::Query, Overlong::Refuse);
+        let sent = EmbedRequest {
+            id, isolated, beginning: false, purpose, overlong, max_tokens: Some(3), model: "model", expected_hash,
+            texts: nothing,
+        };
+        append_embed(&mut bytes, &sent, &texts);
+        append_token_count(&mut bytes, id, "m", &texts);
+        let rule = ChunkRule { max_tokens: 9, overlap_tokens: 1, format: Format::Markdown };
+        append_chunk(&mut bytes, id, "m", rule, &texts);
+        Request::Models { id, name: None }.append(&mut bytes);
+        Request::Stats { id }.append(&mut bytes);
+        for reply in other_replies() {
+            reply.append(&mut bytes);
+        }
+        frames(&bytes);
+        for (place, byte) in edits {
+            let place = place % bytes.len();
+            bytes[place] = byte;
+        }
+        frames(&bytes);
+        let cut = cut % bytes.len();
+        frames(&bytes[cut..]);
+        frames(&[&bytes[..cut], &noise].concat());
+    }
+
     #[test]
     fn cut_and_padded_frames_are_refused(texts in prop::collection::vec("[a-zé]{1,9}", 1..5), cut in 1_usize..20) {
         let mut bytes = Vec::new();
@@ -151,6 +191,7 @@ fn an_expected_hash_that_is_none_is_refused() {
         let sent = EmbedRequest {
             id: 1,
             isolated: false,
+            beginning: false,
             purpose: Purpose::Query,
             overlong: Overlong::Refuse,
             max_tokens: None,
@@ -165,8 +206,8 @@ fn an_expected_hash_that_is_none_is_refused() {
     }
 }
 
-#[test]
-fn every_other_reply_survives_the_wire() {
+/// One of each reply but vectors.
+fn other_replies() -> Vec<Reply<'static>> {
     let model = ModelInfo {
         name: "m".into(),
         dimensions: 384,
@@ -189,7 +230,7 @@ fn every_other_reply_survives_the_wire() {
         detail: String::new(),
         hint: "Wait.".into(),
     };
-    for reply in [
+    vec![
         Reply::Welcome { version: 1, build: "b", pid: 77 },
         Reply::Started { id: 4, position: 5 },
         Reply::Finished { id: 4, position: 5 },
@@ -204,7 +245,12 @@ fn every_other_reply_survives_the_wire() {
         Reply::Stats { id: 4, stats: Box::new(stats) },
         Reply::Failure(failure.clone()),
         Reply::Failure(FailureReply { code: FailureCode::Drifted, position: None, ..failure }),
-    ] {
+    ]
+}
+
+#[test]
+fn every_other_reply_survives_the_wire() {
+    for reply in other_replies() {
         let mut bytes = Vec::new();
         reply.append(&mut bytes);
         let (kind, payload) = frame(&bytes);

@@ -1,6 +1,8 @@
 //! What was not read, where that is no error.
 
 use crate::error::Error;
+use crate::scan::OnError;
+use crate::value::Value;
 
 /// Counts what became NULL or was left out, to be reported once at the end.
 #[derive(Debug, Default)]
@@ -21,10 +23,16 @@ impl Losses {
         self.values == 0 && self.rows == 0 && !self.incomplete
     }
 
-    /// Counts a value.
-    pub fn value(&mut self, error: Error) {
-        self.values += 1;
-        self.first.get_or_insert_with(|| Box::new(error));
+    /// Gives NULL for a value that is lost, and counts it; or its error, which ends the scan.
+    pub fn null<'v>(&mut self, error: Error, on_error: OnError) -> Result<Value<'v>, Error> {
+        match on_error {
+            OnError::Error => Err(error),
+            OnError::Null => {
+                self.values += 1;
+                self.first.get_or_insert_with(|| Box::new(error));
+                Ok(Value::Null)
+            }
+        }
     }
 
     /// Counts rows.

@@ -94,7 +94,8 @@ fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Err
                 }
                 Some(old) => target.is_stale(old, new),
             };
-            let text = is_wanted.then(|| target.text(new)).transpose()?;
+            let text =
+                is_wanted.then(|| target.text(new)).transpose().map_err(|error| batch.at(new, error))?;
             Ok(text.map(|text| text.map(|text| text.as_str().to_owned())))
         })?;
         scratch.reset();
@@ -190,6 +191,11 @@ impl<'a> Batch<'a> {
             None => {}
         }
         if self.texts.len() < BATCH_TEXTS && self.bytes < BATCH_BYTES { Ok(()) } else { self.send() }
+    }
+
+    /// An error about the text of a row.
+    fn at(&self, row: Row<'_>, error: Error) -> Error {
+        error.at(Place::Row(self.write_back.tell(self.write_back.note(row))))
     }
 
     fn send(&mut self) -> Result<(), Error> {

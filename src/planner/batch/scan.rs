@@ -11,7 +11,6 @@ use std::ptr::null;
 
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
-use vector_embed_protocol::MAX_TEXT_BYTES;
 
 use super::rows::{BATCH_TEXTS, Batch, Took, named_model};
 use crate::client;
@@ -137,9 +136,6 @@ impl Call {
                     return Ok(());
                 }
             };
-            if text.as_str().len() > MAX_TEXT_BYTES {
-                return Err(at_row(Error::TextTooLong(text.as_str().len())));
-            }
             let model = match named {
                 Some(name) => Text::from_datum(name).and_then(|name| named_model(&name)).map_err(at_row)?,
                 None => batch.default_model()?,

@@ -54,6 +54,14 @@ pub fn number(pid: Pid, file: &str) -> i64 {
         .unwrap_or_else(|| panic!("process {pid} has no number \"{file}\""))
 }
 
+/// What `/proc/PID/status` tells of memory, in kilobytes, such as `VmHWM`, the most that was resident.
+pub fn memory(pid: Pid, name: &str) -> i64 {
+    let status = fs::read_to_string(of(pid, "status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap_or_else(|| panic!("process {pid} does not tell {name}"))
+}
+
 /// Whether there is such a process; a zombie is none.
 pub fn is_alive(pid: Pid) -> bool {
     fs::read_to_string(of(pid, "status")).is_ok_and(|status| !status.contains("State:\tZ"))

@@ -1,13 +1,16 @@
 //! The substitute for a Qdrant server (`tests/qdrant/server.py`), and a local store of the real client.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::account::{give_to_server, new_directory};
 use crate::repository;
+use process::Process;
+
+#[path = "../../qdrant/server.rs"]
+mod process;
 
 fn script(what: &str) -> PathBuf {
     let output = Command::new(repository::root().join("scripts/qdrant")).arg(what).output();
@@ -28,9 +31,7 @@ pub fn store() -> PathBuf {
 
 /// A server on a loopback port.
 pub struct Server {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    process: Process,
     /// Its port.
     pub port: u16,
 }
@@ -41,44 +42,20 @@ impl Server {
         let copy = new_directory("qdrant");
         let status = Command::new("cp").arg("-r").arg(script("store").join("store")).arg(&copy).status();
         assert!(status.expect("cp runs").success());
-        let mut child = Command::new(script("python"))
-            .arg(repository::root().join("tests/qdrant/server.py"))
-            .arg(copy.join("store"))
-            .arg(key)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let input = child.stdin.take();
-        let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("it tells its port");
-        let port = line.trim().parse().expect("a port");
-        Self { child, input, output, port }
-    }
-
-    fn tell(&mut self, command: &Value) -> Value {
-        let input = self.input.as_mut().expect("open until it is dropped");
-        writeln!(input, "{command}").expect("it reads");
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it answers");
-        serde_json::from_str(&line).expect("JSON")
+        let mut command = Command::new(script("python"));
+        command.arg(repository::root().join("tests/qdrant/server.py")).arg(copy.join("store")).arg(key);
+        let process = Process::start(&mut command);
+        let port = process.port;
+        Self { process, port }
     }
 
     /// The next requests go wrong; see `fail` in the program.
     pub fn faults(&mut self, faults: &[Value]) {
-        self.tell(&json!({ "faults": faults }));
+        self.process.tell(&json!({ "faults": faults }));
     }
 
     /// How many requests it has had.
     pub fn requests(&mut self) -> u64 {
-        self.tell(&json!({}))["seen"].as_u64().expect("a number")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        self.child.wait().ok(); // it ends with its input
+        self.process.tell(&json!({}))["seen"].as_u64().expect("a number")
     }
 }

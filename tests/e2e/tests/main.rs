@@ -15,6 +15,8 @@ mod failures;
 mod faulty;
 mod golden;
 mod intruders;
+mod logs;
+mod long_texts;
 mod models;
 mod moving;
 mod planning;

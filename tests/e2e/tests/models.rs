@@ -191,6 +191,7 @@ fn a_client_that_names_a_hash_gets_vectors_of_that_model_only() {
         let request = EmbedRequest {
             id: 3,
             isolated,
+            beginning: false,
             purpose: Purpose::Document,
             overlong: Overlong::Truncate,
             max_tokens: None,

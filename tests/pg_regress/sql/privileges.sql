@@ -11,7 +11,50 @@ SHOW vector_embed.model_path;
 \set VERBOSITY default
 SET vector_embed.default_model = 'all-MiniLM-L6-v2';
 CREATE TABLE vector_embed.mine ();
+-- What is not everybody's to call, what of the rest does not run as its caller, what everybody could change or use.
+SELECT p.oid::regprocedure AS function
+FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'vector_embed'
+WHERE NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT p.oid::regprocedure AS function
+FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'vector_embed'
+WHERE has_function_privilege(p.oid, 'EXECUTE') AND p.prosecdef;
+SELECT c.relname FROM pg_class c
+WHERE c.relnamespace = 'vector_embed'::regnamespace AND c.relkind IN ('r', 'v') AND
+      has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE');
+SELECT fdwname FROM pg_foreign_data_wrapper
+WHERE fdwname LIKE 'vector\_embed%' AND has_foreign_data_wrapper_privilege(oid, 'USAGE');
 RESET ROLE;
+
+-- Functions that administer ask for what their caller may do to the tables.
+CREATE TABLE secrets (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text, embedding vector(384));
+CREATE TABLE watched (id integer PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('watched', 'embedding', '{body}');
+INSERT INTO watched VALUES (1, 'hello');
+CREATE SERVER regress_embed_files FOREIGN DATA WRAPPER vector_embed_sqlite OPTIONS (path '/nowhere.db');
+SET ROLE regress_embed_analyst;
+\set VERBOSITY terse
+SELECT vector_embed.attach('secrets', 'embedding', '{body}');
+SELECT vector_embed.attach_chunks('secrets', 'body', 'regress_chunks', '{secret_id}');
+SELECT vector_embed.detach('watched', 'embedding');
+SELECT vector_embed.attachment_status('watched');
+SELECT vector_embed.sync_identity('secrets');
+SELECT * FROM vector_embed.verify('watched', 'embedding', '{body}');
+SELECT * FROM vector_embed.checksum('secrets');
+SELECT * FROM vector_embed.diff('secrets', 'watched');
+SELECT vector_embed.sqlite_check('regress_embed_files');
+CREATE SERVER mine FOREIGN DATA WRAPPER vector_embed_sqlite OPTIONS (path '/nowhere.db');
+CREATE TRIGGER mine BEFORE INSERT ON secrets FOR EACH ROW EXECUTE FUNCTION vector_embed.embed_row('embedding', 'all-MiniLM-L6-v2', 'body');
+SELECT * FROM vector_embed.attachments;
+-- A name of a model is no path, whoever gives it.
+SELECT embed('hello', '../models/all-MiniLM-L6-v2');
+SELECT embed('hello', '/etc/passwd');
+SELECT embed('hello', 'all-MiniLM-L6-v2/config.json');
+\set VERBOSITY default
+RESET ROLE;
+DROP SERVER regress_embed_files;
+DROP TABLE secrets, watched;
 
 -- A DBA may take it away.
 REVOKE EXECUTE ON FUNCTION embed(text) FROM PUBLIC;

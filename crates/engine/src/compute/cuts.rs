@@ -6,8 +6,13 @@
 //! after: no normalizer touches the three characters or joins them with others, and the blank goes to the second part.
 //! Where a tokenizer has anything that is not known here to keep to that, no text is cut.
 
+use std::ops::Range;
+
 use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
+use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::{IsNormalized, is_nfkc_quick};
+use unicode_segmentation::UnicodeSegmentation;
 
 /// The first place at or after byte `from` where a text may be cut: a blank between letters or digits.
 pub(super) fn blank(text: &str, from: usize) -> Option<usize> {
@@ -17,18 +22,82 @@ pub(super) fn blank(text: &str, from: usize) -> Option<usize> {
     Some(from + place + 1)
 }
 
+/// The places between characters within a range.
+pub(super) fn boundaries(text: &str, range: Range<usize>) -> impl DoubleEndedIterator<Item = usize> {
+    range.filter(|place| text.is_char_boundary(*place))
+}
+
+/// The first place in `range` where a beginning may end though a word may go on: all but the last tokens of what is
+/// before the place are found without what is behind it, see [`super::settled`]. It is between two characters that no
+/// normalizer joins, and that no added token has beside each other.
+pub(super) fn within(
+    text: &str,
+    range: Range<usize>,
+    added: &[String],
+    after: impl Fn(char) -> bool,
+) -> Option<usize> {
+    let mut characters = text[..text.ceil_char_boundary(range.start.min(text.len()))].chars();
+    let mut last = characters.next_back()?;
+    let from = text.ceil_char_boundary(range.start.min(text.len()));
+    for (offset, next) in text[from..].char_indices() {
+        if from + offset >= range.end {
+            return None;
+        }
+        if after(last) && stands_alone(last) && stands_alone(next) && !joined(last, next, added) {
+            return Some(from + offset);
+        }
+        last = next;
+    }
+    None
+}
+
+/// A character that keeps to itself: a letter, a digit, a sign of ASCII or an emoji.
+fn stands_alone(c: char) -> bool {
+    (c.is_alphanumeric() || c.is_ascii_graphic() || u32::from(c) >= 0x1f000)
+        && canonical_combining_class(c) == 0
+        && is_nfkc_quick(std::iter::once(c)) == IsNormalized::Yes
+}
+
+/// Whether two characters may be one for somebody.
+fn joined(last: char, next: char, added: &[String]) -> bool {
+    let pair = String::from_iter([last, next]);
+    pair.graphemes(true).count() < 2
+        || added.iter().any(|token| token.to_lowercase().contains(&pair.to_lowercase()))
+}
+
+/// Whether a word of this tokenizer that is longer in the whole text begins with what the beginning has of it.
+pub(super) fn words_grow(pre_tokenizer: &Value) -> bool {
+    match pre_tokenizer["type"].as_str() {
+        Some("Sequence") => {
+            pre_tokenizer["pretokenizers"].as_array().is_some_and(|all| all.iter().all(words_grow))
+        }
+        Some(name) => {
+            ["ByteLevel", "Metaspace", "WhitespaceSplit", "Whitespace", "BertPreTokenizer"].contains(&name)
+        }
+        None => false,
+    }
+}
+
 /// Whether this tokenizer's texts may be cut at such blanks.
 pub(super) fn at_blanks(tokenizer: &Tokenizer) -> bool {
-    let json = |value: Result<Value, serde_json::Error>| value.unwrap_or(Value::Bool(false));
-    let normalizer = json(serde_json::to_value(tokenizer.get_normalizer()));
-    let pre_tokenizer = json(serde_json::to_value(tokenizer.get_pre_tokenizer()));
+    let pre_tokenizer = json(tokenizer.get_pre_tokenizer());
     let by_chance = matches!(tokenizer.get_model(), ModelWrapper::BPE(model) if model.dropout.is_some());
     let added_keep_to_it = tokenizer.get_added_tokens_decoder().values().all(|token| {
         // One that takes the blanks behind it would leave none for the next part.
         !token.rstrip
             && !token.content.contains(|character: char| character.is_whitespace() || character == '▁')
     });
-    !by_chance && added_keep_to_it && normalizes(&normalizer) && splits(&pre_tokenizer)
+    !by_chance && added_keep_to_it && keeps_places(tokenizer) && splits(&pre_tokenizer)
+}
+
+/// Whether the tokenizer's normalizer is one that is known.
+pub(super) fn keeps_places(tokenizer: &Tokenizer) -> bool {
+    normalizes(&json(tokenizer.get_normalizer()))
+}
+
+/// A part of a tokenizer as `tokenizer.json` has it.
+pub(super) fn json(part: Option<&impl serde::Serialize>) -> Value {
+    serde_json::to_value(part).unwrap_or(Value::Bool(false))
 }
 
 /// Whether a normalizer leaves blanks between ASCII letters alone and looks at nothing beyond them.

@@ -10,6 +10,8 @@ mod onnx;
 mod onnx_files;
 mod pool;
 mod runtime;
+mod settled;
+mod squeeze;
 mod tokens;
 mod weights;
 mod words;
@@ -18,6 +20,7 @@ pub use limit::Products;
 pub use loaded::{Decorate, LoadedModel, load, load_with};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};
+pub(crate) use weights::read_weights;
 pub use words::Words;
 
 use crate::error::Error;

@@ -1,10 +1,18 @@
 //! From text to token ids.
 
+use std::borrow::Cow;
+
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::tokenizer::{NormalizedString, Normalizer, PreTokenizer};
+use tokenizers::{
+    Encoding, Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, PostProcessor,
+    Tokenizer, TruncationDirection,
+};
 use vector_embed_protocol::Purpose;
 
+use super::settled::Subwords;
+use super::squeeze::squeeze;
 use super::{Words, cuts};
 use crate::error::{Error, ModelProblem};
 use crate::model::{ModelDir, ModelSettings};
@@ -17,9 +25,16 @@ const BYTES_PER_TOKEN: usize = 32;
 /// A beginning has to have so many tokens more than the model takes: the last word may be cut, and a word has at
 /// most 100 (`max_input_chars_per_word` of WordPiece).
 const MARGIN: usize = 128;
-/// Pieces in which tokens are counted end at a blank after so many bytes, or at the latest after the second number.
+/// Pieces in which tokens are counted end at a blank after so many bytes.
 const PIECE_BYTES: usize = 16 << 10;
-const LONGEST_PIECE_BYTES: usize = 1 << 20;
+/// As much is tokenized at once. More would take minutes and gigabytes.
+const LONGEST_BYTES: usize = 4 << 20;
+/// How far a place to cut is looked for.
+const NEAR_BYTES: usize = 64 << 10;
+/// Longer added tokens are not expected of BERT's tokenizers.
+const ADDED_TOKEN_BYTES: usize = 24;
+/// Words that end so near to where a beginning ends might end elsewhere in the whole.
+const UNSETTLED_BYTES: usize = 16;
 
 /// A model's tokenizer together with its prompts and its limit.
 pub struct TextTokenizer {
@@ -37,6 +52,11 @@ pub struct TextTokenizer {
     by_words: bool,
     /// Whether that is so for parts that end at certain blanks.
     at_blanks: bool,
+    /// Whether long words and many blanks may be made fewer.
+    squeezes: bool,
+    /// For parts that end within a word.
+    subwords: Option<Subwords>,
+    added_tokens: Vec<String>,
 }
 
 /// A text as the model sees it.
@@ -70,9 +90,22 @@ impl TextTokenizer {
         }
         // Of other models a word may have more tokens than are taken for the last one, which may be cut.
         let short = |model: &WordPiece| model.max_input_chars_per_word < MARGIN;
+        let added_tokens: Vec<String> =
+            tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
         let by_words = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(model) if short(model))
-            && matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)));
+            && matches!(tokenizer.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+            && cuts::keeps_places(&tokenizer)
+            && added_tokens.iter().all(|token| token.len() <= ADDED_TOKEN_BYTES);
+        // No added token is within a run of letters and digits, nor comes about where two of them meet.
+        let squeezes = by_words
+            && matches!(tokenizer.get_normalizer(), Some(NormalizerWrapper::BertNormalizer(_)))
+            && added_tokens
+                .iter()
+                .all(|token| token.is_ascii() && token.contains(|c: char| c.is_ascii_punctuation()));
         let at_blanks = cuts::at_blanks(&tokenizer);
+        let subwords = (at_blanks && cuts::words_grow(&cuts::json(tokenizer.get_pre_tokenizer())))
+            .then(|| Subwords::of(&tokenizer))
+            .flatten();
         Ok(Self {
             model: model.to_owned(),
             tokenizer,
@@ -85,6 +118,9 @@ impl TextTokenizer {
             pad,
             by_words,
             at_blanks,
+            squeezes,
+            subwords,
+            added_tokens,
         })
     }
 
@@ -116,11 +152,30 @@ impl TextTokenizer {
     /// Tokenizes one text behind the prompt for `purpose`, cut to `limit`, see [`Self::limit`]. Of a long text only as
     /// much is tokenized as matters.
     pub fn tokenize(&self, text: &str, purpose: Purpose, limit: usize) -> Result<Tokens, Error> {
-        let prompt = match purpose {
+        let encoding = self.encode_to_limit(self.prompt(purpose), text, limit, true)?;
+        self.finish(encoding, limit)
+    }
+
+    /// The same for a text of which `beginning` is only a part; [`Error::MoreNeeded`] if that does not tell.
+    pub fn tokenize_beginning(
+        &self,
+        beginning: &str,
+        purpose: Purpose,
+        limit: usize,
+    ) -> Result<Tokens, Error> {
+        let encoding = self.encode_to_limit(self.prompt(purpose), beginning, limit, false)?;
+        self.finish(encoding, limit)
+    }
+
+    fn prompt(&self, purpose: Purpose) -> &str {
+        match purpose {
             Purpose::Document => &self.document_prompt,
             Purpose::Query => &self.query_prompt,
-        };
-        let mut encoding = self.encode_beginning(prompt, text, limit)?;
+        }
+    }
+
+    /// Cuts to the limit, and adds special tokens.
+    fn finish(&self, mut encoding: Encoding, limit: usize) -> Result<Tokens, Error> {
         let limit = limit - self.special_tokens;
         let truncated = encoding.len() > limit;
         if truncated {
@@ -134,17 +189,20 @@ impl TextTokenizer {
     /// ends. Special tokens and prompt count with the first.
     pub fn count_piece(&self, text: &str, start: usize) -> Result<(usize, usize), Error> {
         let rest = &text[start..];
-        let end = start
-            + match (self.by_words, self.at_blanks) {
-                (true, _) => piece(rest),
-                (_, true) => cuts::blank(rest, PIECE_BYTES).unwrap_or(rest.len()),
-                _ => rest.len(),
-            };
+        let length = match (self.by_words, self.at_blanks) {
+            (true, _) => self.piece(rest),
+            (_, true) => cuts::blank(rest, PIECE_BYTES).unwrap_or(rest.len()),
+            _ => rest.len(),
+        };
         let (prompt, special_tokens) = match start {
             0 => (&*self.document_prompt, self.special_tokens),
             _ => ("", 0),
         };
-        Ok((self.encode(prompt, &text[start..end])?.len() + special_tokens, end))
+        let piece = self.fewer(&rest[..length]);
+        if piece.len() > LONGEST_BYTES {
+            return Err(self.unwieldy());
+        }
+        Ok((self.encode(prompt, &piece)?.len() + special_tokens, start + length))
     }
 
     /// The tokens of a text to store, special tokens and prompt included.
@@ -166,51 +224,159 @@ impl TextTokenizer {
         Ok(Some(Words::new(&encoding)))
     }
 
-    /// All tokens of the text, or at least those of a beginning that has more than `limit`.
-    fn encode_beginning(&self, prompt: &str, text: &str, limit: usize) -> Result<Encoding, Error> {
+    /// All tokens of the text, or at least those of a beginning that has more than `limit`. Of a text that is not
+    /// `complete` the latter only.
+    fn encode_to_limit(
+        &self,
+        prompt: &str,
+        text: &str,
+        limit: usize,
+        complete: bool,
+    ) -> Result<Encoding, Error> {
         let mut bytes = limit.saturating_mul(BYTES_PER_TOKEN);
-        while let Some(end) = self.cut(text, bytes) {
-            let beginning = self.encode(prompt, &text[..end])?;
-            if beginning.len() >= limit + MARGIN {
+        let mut text = Cow::Borrowed(text);
+        let mut squeezed = false;
+        while bytes < text.len() && bytes <= LONGEST_BYTES {
+            if let Some(beginning) = self.encode_beginning(prompt, &text, bytes, limit)? {
                 return Ok(beginning);
             }
+            if !squeezed && let Cow::Owned(fewer) = self.fewer(&text) {
+                text = Cow::Owned(fewer);
+            }
+            squeezed = true;
             bytes = bytes.saturating_mul(4);
         }
-        self.encode(prompt, text)
+        match complete {
+            _ if text.len() > LONGEST_BYTES => Err(self.unwieldy()),
+            true => self.encode(prompt, &text),
+            false => Err(Error::MoreNeeded),
+        }
     }
 
-    /// A place after some `bytes` bytes up to which a longer text may be tokenized by itself.
-    fn cut(&self, text: &str, bytes: usize) -> Option<usize> {
-        match (self.by_words, self.at_blanks) {
-            (true, _) => (bytes < text.len()).then(|| text.floor_char_boundary(bytes)),
-            (_, true) => cuts::blank(text, bytes),
-            _ => None,
+    /// The tokens of a beginning of about so many bytes, if there are more than `limit` that the whole text has, too.
+    fn encode_beginning(
+        &self,
+        prompt: &str,
+        text: &str,
+        bytes: usize,
+        limit: usize,
+    ) -> Result<Option<Encoding>, Error> {
+        let near = bytes..text.len().min(bytes + NEAR_BYTES);
+        // Small letters depend on what follows, but not across such characters.
+        let after = |c: char| !self.lower_case || c.is_ascii_alphanumeric();
+        let cut = if self.by_words {
+            match self.lower_case {
+                false => Some(text.floor_char_boundary(bytes)),
+                true => cuts::within(text, near, &[], after),
+            }
+        } else if self.at_blanks {
+            let blank = cuts::blank(&text[..text.floor_char_boundary(near.end)], bytes);
+            if let (None, Some(subwords)) = (blank, self.subwords) {
+                let Some(end) = cuts::within(text, near, &self.added_tokens, after) else { return Ok(None) };
+                let encoding = self.encode_settled(prompt, &text[..end], subwords)?;
+                return Ok(encoding.filter(|encoding| encoding.len() > limit));
+            }
+            blank
+        } else {
+            None
+        };
+        let Some(end) = cut else { return Ok(None) };
+        let encoding = self.encode(prompt, &text[..end])?;
+        Ok((encoding.len() >= limit + MARGIN).then_some(encoding))
+    }
+
+    /// The tokens of a text that does not end here, as far as they are certain; `None` if hardly any is.
+    fn encode_settled(
+        &self,
+        prompt: &str,
+        text: &str,
+        subwords: Subwords,
+    ) -> Result<Option<Encoding>, Error> {
+        let tokenize = || {
+            let prepared = self.prepare(prompt, text);
+            let added = self.tokenizer.get_added_vocabulary();
+            let mut parts = added.extract_and_normalize(self.tokenizer.get_normalizer(), &prepared);
+            if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut parts)?;
+            }
+            let words = parts.get_splits(OffsetReferential::Normalized, OffsetType::None);
+            let (mut whole, mut bytes) = (words.len(), 0);
+            while whole > 0 && bytes < UNSETTLED_BYTES {
+                whole -= 1;
+                bytes += words[whole].0.len();
+            }
+            let model = self.tokenizer.get_model();
+            let mut tokens = Vec::new();
+            for (word, _, added) in &words[..whole] {
+                match added {
+                    Some(added) => tokens.extend_from_slice(added),
+                    None => tokens.extend(model.tokenize(word)?),
+                }
+            }
+            if let [(word, _, None)] = &words[whole..] {
+                tokens.extend(subwords.settled(model, word)?);
+            }
+            Ok(Encoding::from_tokens(tokens, 0))
+        };
+        tokenize().map(Some).map_err(|error| failed(&error))
+    }
+
+    /// The length of the first piece of a text whose words are looked at one by one. It ends at a blank, or between two
+    /// ideographs where each of these is a word.
+    fn piece(&self, text: &str) -> usize {
+        if text.len() <= PIECE_BYTES {
+            return text.len();
         }
+        let ideographs = match self.tokenizer.get_normalizer() {
+            Some(NormalizerWrapper::BertNormalizer(normalizer)) => {
+                normalizer.handle_chinese_chars && self.squeezes
+            }
+            _ => false,
+        };
+        let is_ideograph = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+        let early = text.floor_char_boundary(PIECE_BYTES);
+        let mut after_ideograph = false;
+        for (offset, c) in text[early..].char_indices() {
+            if c.is_whitespace() || (ideographs && after_ideograph && is_ideograph(c)) {
+                return early + offset;
+            }
+            after_ideograph = is_ideograph(c);
+        }
+        text.len()
+    }
+
+    /// A shorter text of the same tokens.
+    fn fewer<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Some(normalizer) = self.tokenizer.get_normalizer().filter(|_| self.squeezes) else {
+            return Cow::Borrowed(text);
+        };
+        squeeze(text, |head| {
+            let mut normalized = NormalizedString::from(head);
+            normalizer.normalize(&mut normalized).is_ok() && normalized.get().chars().count() > MARGIN
+        })
     }
 
     fn encode(&self, prompt: &str, text: &str) -> Result<Encoding, Error> {
-        let prepared = match (prompt.is_empty(), self.lower_case) {
-            (true, false) => None,
-            (false, false) => Some(format!("{prompt}{text}")),
-            (_, true) => Some(format!("{prompt}{text}").to_lowercase()),
-        };
-        self.tokenizer.encode_fast(prepared.as_deref().unwrap_or(text), false).map_err(|error| failed(&error))
+        let prepared = self.prepare(prompt, text);
+        self.tokenizer.encode_fast(&*prepared, false).map_err(|error| failed(&error))
+    }
+
+    /// The text as the tokenizer gets it.
+    fn prepare<'t>(&self, prompt: &str, text: &'t str) -> Cow<'t, str> {
+        match (prompt.is_empty(), self.lower_case) {
+            (true, false) => Cow::Borrowed(text),
+            (false, false) => Cow::Owned(format!("{prompt}{text}")),
+            (_, true) => Cow::Owned(format!("{prompt}{text}").to_lowercase()),
+        }
+    }
+
+    fn unwieldy(&self) -> Error {
+        Error::Unwieldy { model: self.model.clone(), most: LONGEST_BYTES }
     }
 }
 
 fn failed(error: &tokenizers::Error) -> Error {
     Error::Compute { reason: error.to_string() }
-}
-
-/// The length of the first piece of `text`.
-fn piece(text: &str) -> usize {
-    if text.len() <= PIECE_BYTES {
-        return text.len();
-    }
-    let (early, late) =
-        (text.floor_char_boundary(PIECE_BYTES), text.floor_char_boundary(LONGEST_PIECE_BYTES));
-    let blank = |part: &str| part.find(char::is_whitespace);
-    blank(&text[early..late]).map_or(late, |offset| early + offset)
 }
 
 impl std::fmt::Debug for TextTokenizer {

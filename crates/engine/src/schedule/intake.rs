@@ -119,7 +119,9 @@ impl Intake {
 impl Scheduler {
     /// Takes a request of one short text on in the caller's thread; gives back any other.
     pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
-        let Question::Embed { isolated: false, .. } = job.question else { return Some(job) };
+        let Question::Embed { isolated: false, beginning: false, .. } = job.question else {
+            return Some(job);
+        };
         let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
             return Some(job);
         };
@@ -163,7 +165,8 @@ impl Scheduler {
         }
         match self.step(&mut task) {
             Err((error, position)) => {
-                self.counters.add(Counter::Errors, 1);
+                // Whose client will send more has met no error yet.
+                self.counters.add(Counter::Errors, usize::from(!matches!(error, Error::MoreNeeded)));
                 task.job.fail(&error, position);
                 None
             }
@@ -292,8 +295,9 @@ impl Scheduler {
         }
         let (purpose, overlong, other_limit) = job.question.manner();
         let key = self.cache.key(model.generation, purpose, text);
-        // Vectors of another limit are asked for to compare them, once.
-        let Some(key) = key.filter(|_| other_limit.is_none()) else {
+        let beginning = matches!(job.question, Question::Embed { beginning: true, .. });
+        // Vectors of another limit are asked for to compare them, once. A beginning is no text.
+        let Some(key) = key.filter(|_| other_limit.is_none() && !beginning) else {
             return Ok(Lookup::Miss(None));
         };
         Ok(match self.cache.get(&key) {
@@ -310,7 +314,12 @@ impl Scheduler {
         let text = &*job.texts[position];
         let (purpose, overlong, other_limit) = job.question.manner();
         let limit = model.tokenizer.limit(other_limit);
-        let tokens = guarded(position, || model.tokenizer.tokenize(text, purpose, limit))?;
+        let tokens = guarded(position, || match job.question {
+            Question::Embed { beginning: true, .. } => {
+                model.tokenizer.tokenize_beginning(text, purpose, limit)
+            }
+            _ => model.tokenizer.tokenize(text, purpose, limit),
+        })?;
         if tokens.truncated() && overlong == Overlong::Refuse {
             return Err((Error::TooLong { model: model.name.clone(), limit }, Some(position)));
         }

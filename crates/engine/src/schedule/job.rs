@@ -41,6 +41,8 @@ pub enum Question {
         max_tokens: Option<usize>,
         /// Compute text by text and apart from others.
         isolated: bool,
+        /// There is more of the text, see [`vector_embed_protocol::EmbedRequest::beginning`].
+        beginning: bool,
     },
     /// Their numbers of tokens.
     TokenCount,

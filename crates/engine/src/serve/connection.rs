@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use vector_embed_protocol::{
-    BUILD_ID, FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, PROTOCOL_VERSION, Reply, Request,
+    BUILD_ID, FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, Malformed, PROTOCOL_VERSION, Reply, Request,
 };
 
 use super::Engine;
@@ -24,6 +24,21 @@ const STALLED: Duration = Duration::from_secs(60);
 
 /// Requests are read through a buffer of this size; larger payloads go past it.
 const READ_BUFFER_BYTES: usize = 16 << 10;
+
+/// Who connects greets at once.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// While others wait for the budget that a frame has taken, it has to come at this rate, but for a pause.
+const LEAST_BYTES_PER_SECOND: usize = 4 << 20;
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Requests of one client that are not answered yet, or whose answers it has not read. Clients have two.
+const MOST_REQUESTS: usize = 8;
+
+/// Answers that a client may leave unread, in bytes. More are a client that never reads.
+const MOST_UNREAD: usize = 256 << 20;
 
 /// How long a frame that others wait for may stay unread.
 const UNREAD: Duration = Duration::from_millis(200);
@@ -44,12 +59,17 @@ struct Outgoing {
 ///
 /// An answer is written by the thread that has it, so that it does not wait for another to wake up. What the
 /// socket does not take at once is left to the connection's own task.
-struct Connection {
+pub(super) struct Connection {
     id: u64,
     gone: AtomicBool,
     socket: OwnedWriteHalf,
     outgoing: Mutex<VecDeque<Outgoing>>,
     left_over: Notify,
+    /// Has a permit for each request that may still be read.
+    requests: Arc<Semaphore>,
+    /// When the client has said something, last.
+    heard: Mutex<Instant>,
+    given_up: Notify,
 }
 
 impl Caller for Connection {
@@ -76,10 +96,45 @@ impl Caller for Connection {
 }
 
 impl Connection {
+    fn new(socket: OwnedWriteHalf) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            gone: AtomicBool::new(false),
+            socket,
+            outgoing: Mutex::default(),
+            left_over: Notify::new(),
+            requests: Arc::new(Semaphore::new(MOST_REQUESTS)),
+            heard: Mutex::new(Instant::now()),
+            given_up: Notify::new(),
+        }
+    }
+
+    /// When the client was heard last, if it waits for nothing. The permit of its next request is taken already.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.requests.available_permits() + 1 >= MOST_REQUESTS).then(|| *self.lock_heard())
+    }
+
+    /// Closes the connection, to make room for another. A client that kept it for later finds out and comes again.
+    pub(super) fn give_up(&self) {
+        self.given_up.notify_one();
+    }
+
+    fn hear(&self) {
+        *self.lock_heard() = Instant::now();
+    }
+
+    fn lock_heard(&self) -> MutexGuard<'_, Instant> {
+        self.heard.lock().expect("no thread panics while it holds a time")
+    }
+
     fn push(&self, frame: Outgoing) {
         let mut outgoing = self.lock();
         if self.gone() {
             return;
+        }
+        let unread: usize = outgoing.iter().map(|waiting| waiting.frame.len() - waiting.written).sum();
+        if unread > MOST_UNREAD {
+            return self.give_up();
         }
         outgoing.push_back(frame);
         if outgoing.len() == 1 && !self.write_some(&mut outgoing) {
@@ -134,23 +189,21 @@ impl Connection {
 
 /// Serves one client until it leaves or breaks the protocol.
 pub(super) async fn serve(stream: UnixStream, engine: Arc<Engine>) {
-    engine.connections.fetch_add(1, Ordering::Relaxed);
     let (reader, socket) = stream.into_split();
-    let connection = Arc::new(Connection {
-        id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        gone: AtomicBool::new(false),
-        socket,
-        outgoing: Mutex::default(),
-        left_over: Notify::new(),
-    });
+    let connection = Arc::new(Connection::new(socket));
+    engine.clients.add(connection.id, &connection);
     let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     // However it ends, the client has left or is told to: both close the connection.
     tokio::select! {
         _ = read_requests(&mut reader, &connection, &engine) => {}
         () = connection.write_left_overs() => {}
+        () = connection.given_up.notified() => {}
     }
     connection.close();
+    engine.clients.remove(connection.id);
     engine.connections.fetch_sub(1, Ordering::Relaxed);
+    drop((reader, connection));
+    engine.room.notify_one();
 }
 
 async fn read_requests(
@@ -160,17 +213,30 @@ async fn read_requests(
 ) -> io::Result<()> {
     let mut greeted = false;
     loop {
+        let request = Arc::clone(&connection.requests).acquire_owned().await.map_err(io::Error::other)?;
         let mut head = [0; FRAME_HEADER_BYTES];
-        reader.read_exact(&mut head).await?;
+        match greeted {
+            // It may take its time until it has another request.
+            true => drop(reader.read_exact(&mut head[..1]).await?),
+            false => drop(timeout(GREETING, reader.read_exact(&mut head[..1])).await??),
+        }
+        connection.hear();
+        timeout(if greeted { STALLED } else { GREETING }, reader.read_exact(&mut head[1..])).await??;
         let header = match FrameHeader::parse(head) {
+            Ok(header) if !greeted && header.length > FREE_FRAME_BYTES => {
+                let (length, limit) = (header.length, FREE_FRAME_BYTES);
+                return refuse(connection, &Malformed::TooLong { what: "greeting", length, limit });
+            }
             Ok(header) => header,
             Err(malformed) => return refuse(connection, &malformed),
         };
         // Taken before the payload is read: what does not fit waits in the client, not here.
-        let credits = if header.length > FREE_FRAME_BYTES { (header.length >> 10) as u32 + 1 } else { 0 };
-        let held = Arc::clone(&engine.credits).acquire_many_owned(credits).await.map_err(io::Error::other)?;
-        let mut payload = vec![0; header.length];
-        timeout(STALLED, reader.read_exact(&mut payload)).await??;
+        let credits = engine.take_credits(header.length).await?;
+        let payload = match greeted {
+            true => read_payload(reader, header.length, connection, engine).await?,
+            false => timeout(GREETING, read_payload(reader, header.length, connection, engine)).await??,
+        };
+        let held = (credits, request);
         match Request::decode(header.kind, &payload) {
             Err(malformed) => return refuse(connection, &malformed),
             Ok(Request::Hello { version, build }) if !greeted => {
@@ -183,8 +249,73 @@ async fn read_requests(
     }
 }
 
+/// Reads a payload, from a client that has it ready: otherwise it is given up, early if others wait for what the payload
+/// has taken of the budget.
+async fn read_payload(
+    reader: &mut BufReader<OwnedReadHalf>,
+    length: usize,
+    connection: &Connection,
+    engine: &Engine,
+) -> io::Result<Vec<u8>> {
+    let begin = Instant::now();
+    let mut payload = vec![0; length];
+    let mut filled = 0;
+    let mut last = begin;
+    while filled < length {
+        match timeout(LOOK, reader.read(&mut payload[filled..])).await {
+            Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Ok(count)) => {
+                filled += count;
+                last = Instant::now();
+                connection.hear();
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {}
+        }
+        let due = PAUSE + Duration::from_secs_f64(filled as f64 / LEAST_BYTES_PER_SECOND as f64);
+        let in_the_way = length > FREE_FRAME_BYTES && engine.is_pressed() && begin.elapsed() > due;
+        if in_the_way || last.elapsed() > STALLED {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(payload)
+}
+
+impl Engine {
+    /// Takes a frame's part of the budget, when there is so much.
+    async fn take_credits(&self, length: usize) -> io::Result<OwnedSemaphorePermit> {
+        let credits = if length > FREE_FRAME_BYTES { (length >> 10) as u32 + 1 } else { 0 };
+        if let Ok(credits) = Arc::clone(&self.credits).try_acquire_many_owned(credits) {
+            return Ok(credits);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        Arc::clone(&self.credits).acquire_many_owned(credits).await.map_err(io::Error::other)
+    }
+
+    /// Whether frames wait for the budget.
+    fn is_pressed(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Counts who waits for the budget.
+struct Waiting<'e>(&'e AtomicU64);
+
+impl<'e> Waiting<'e> {
+    fn new(count: &'e AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Tells a client that its frame cannot be read, and ends the connection.
-fn refuse(connection: &Connection, malformed: &vector_embed_protocol::Malformed) -> io::Result<()> {
+fn refuse(connection: &Connection, malformed: &Malformed) -> io::Result<()> {
     fail(connection, 0, &Error::BadRequest { reason: malformed.to_string() });
     Err(io::ErrorKind::InvalidData.into())
 }
@@ -194,9 +325,14 @@ fn fail(connection: &Connection, id: u32, error: &Error) {
 }
 
 fn reply(connection: &Connection, reply: &Reply<'_>) {
+    reply_holding(connection, reply, None);
+}
+
+/// Keeps `held` until the client has read the answer.
+fn reply_holding(connection: &Connection, reply: &Reply<'_>, held: Option<Held>) {
     let mut frame = Vec::new();
     reply.append(&mut frame);
-    connection.send(frame, None);
+    connection.send(frame, held);
 }
 
 /// Answers the handshake. A library of another build is the sign that an installation has taken place: if this
@@ -225,15 +361,17 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
             return fail(connection, 0, &Error::BadRequest { reason: "second greeting".into() });
         }
         Request::Stats { id } => {
-            return reply(connection, &Reply::Stats { id, stats: Box::new(engine.stats()) });
+            let stats = Reply::Stats { id, stats: Box::new(engine.stats()) };
+            return reply_holding(connection, &stats, Some(held));
         }
-        Request::Models { id, name } => return describe_models(id, name, connection, engine),
+        Request::Models { id, name } => return describe_models(id, name, connection, engine, held),
         Request::Embed(embed) => {
             let question = Question::Embed {
                 purpose: embed.purpose,
                 overlong: embed.overlong,
                 max_tokens: embed.max_tokens.map(|limit| limit as usize),
                 isolated: embed.isolated,
+                beginning: embed.beginning,
             };
             (embed.id, question, embed.model, embed.expected_hash, embed.texts)
         }
@@ -256,15 +394,23 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
 }
 
 /// Reads directories and perhaps hashes models, so it goes to a thread of its own.
-fn describe_models(id: u32, name: Option<&str>, connection: &Arc<Connection>, engine: &Arc<Engine>) {
+fn describe_models(
+    id: u32,
+    name: Option<&str>,
+    connection: &Arc<Connection>,
+    engine: &Arc<Engine>,
+    held: Held,
+) {
     let (connection, engine) = (Arc::clone(connection), Arc::clone(engine));
     let name = name.map(str::to_owned);
     tokio::task::spawn_blocking(move || {
         let store = engine.scheduler.models();
-        match name.map_or_else(|| Ok(store.list()), |name| Ok(vec![store.describe(&name)?])) {
-            Ok(models) => reply(&connection, &Reply::Models { id, models }),
-            Err(error) => fail(&connection, id, &error),
-        }
+        let models = name.map_or_else(|| Ok(store.list()), |name| Ok(vec![store.describe(&name)?]));
+        let answer = models.map_or_else(
+            |error: Error| Reply::Failure(error.to_failure(id, None)),
+            |models| Reply::Models { id, models },
+        );
+        reply_holding(&connection, &answer, Some(held));
     });
 }
 

@@ -1,5 +1,6 @@
 //! The engine as a server on a Unix socket.
 
+mod clients;
 mod connection;
 mod retire;
 mod status;
@@ -7,7 +8,7 @@ mod status;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::compute::{Decorate, Runtime};
 use crate::model::Catalog;
 use crate::schedule::{ModelStore, Scheduler};
+use clients::Clients;
 use retire::Executable;
 
 /// File name of the socket in the runtime directory.
@@ -26,6 +28,9 @@ pub const SOCKET: &str = "engine.sock";
 /// What requests that are not answered yet may hold, in KiB of frames. Connections whose requests do not fit are
 /// not read from until they do.
 const QUEUE_CREDITS: usize = 256 << 10;
+
+/// When to try again to accept a connection.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long the batch under way may take when the engine is asked to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -59,6 +64,11 @@ struct Engine {
     executable: Executable,
     stop: Notify,
     connections: AtomicU64,
+    clients: Clients,
+    /// A connection has ended.
+    room: Notify,
+    /// Frames that wait for the budget.
+    waiting: AtomicU64,
     started_at: u64,
     restarts: u64,
 }
@@ -76,6 +86,9 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
         executable: Executable::current()?,
         stop: Notify::new(),
         connections: AtomicU64::new(0),
+        clients: Clients::within(getrlimit(Resource::Nofile).current),
+        room: Notify::new(),
+        waiting: AtomicU64::new(0),
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64,
         restarts: options.restarts,
     });
@@ -91,14 +104,21 @@ async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
     let listener = listen(&directory.join(SOCKET))?;
     let mut watch = tokio::time::interval(Duration::from_secs(5));
     loop {
+        let have_room = engine.clients.have_room(engine.connections.load(Ordering::Relaxed));
+        if !have_room {
+            engine.clients.make_room();
+        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if have_room => match accepted {
                 Ok((stream, _)) => {
+                    engine.connections.fetch_add(1, Ordering::Relaxed);
                     tokio::spawn(connection::serve(stream, Arc::clone(engine)));
                 }
-                // Out of descriptors, most likely: callers wait in the backlog until some are free.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                // The system is out of descriptors, most likely: callers wait in the backlog until some are free.
+                Err(_) => tokio::time::sleep(AGAIN).await,
             },
+            () = engine.room.notified(), if !have_room => {}
+            () = tokio::time::sleep(AGAIN), if !have_room => {}
             _ = watch.tick() => engine.scheduler.abort_if_stuck(),
             _ = terminate.recv() => break,
             () = engine.stop.notified() => break,

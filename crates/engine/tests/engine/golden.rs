@@ -83,6 +83,11 @@ fn of_a_long_text_only_the_beginning_is_tokenized_and_all_is_counted() {
     // Without a blank, and with words that are too long to be known.
     assert_eq!(count(&model, &"雨".repeat(40_000)), 40_002);
     assert_eq!(count(&model, &"x".repeat(100_000)), 3);
+    for (text, tokens) in
+        [("x".repeat(9 << 20), 3), ("雨".repeat(3 << 20), (3 << 20) + 2), (" ".repeat(9 << 20), 2)]
+    {
+        assert_eq!(count(&model, &text), tokens);
+    }
     let (first, second) = ("x".repeat(9_000), "y".repeat(9_000));
     assert_eq!(embed(&model, &first), embed(&model, &second), "one unknown word each");
     let tokens = |other| {

@@ -1,10 +1,13 @@
 //! Every encoder, tokenizer, pooling, dense layer and prompt computes what sentence-transformers computes.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
+use proptest::prelude::*;
 use serde_json::Value;
 use vector_embed_engine::compute::LoadedModel;
+use vector_embed_engine::error::Error;
 use vector_embed_protocol::Purpose;
 
 use crate::support::{Copy, copy, cosine, golden, json, model};
@@ -118,16 +121,29 @@ fn normalizations_by_their_old_names_are_found() {
     compare("gamma", &model, Purpose::Document, &strings(&golden["texts"]), &golden["vectors"]);
 }
 
+/// A tokenizer as its file has it, but for truncation and padding.
+fn bare(name: &str) -> tokenizers::Tokenizer {
+    let file = golden().join("models").join(name).join("tokenizer.json");
+    let mut tokenizer = tokenizers::Tokenizer::from_file(file).unwrap();
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).unwrap();
+    tokenizer
+}
+
+/// The tokens of the whole text, cut to the limit, and whether they were.
+fn cut(whole: &tokenizers::Tokenizer, text: &str, limit: usize) -> (Vec<u32>, bool) {
+    let whole = whole.encode_fast(text, true).unwrap();
+    let (last, first) = whole.get_ids().split_last().unwrap();
+    ([&first[..first.len().min(limit - 1)], &[*last]].concat(), whole.len() > limit)
+}
+
 /// Of a long text only a beginning is tokenized, and tokens are counted in pieces: both are those of the whole.
 #[test]
 fn long_texts_have_the_tokens_of_the_whole_whatever_the_tokenizer() {
     let root = golden().join("models");
     for name in ["tiny-bert", "tiny-roberta", "tiny-xlm-roberta", "tiny-mpnet", "tiny-distilbert"] {
         let model = model(root.clone(), name);
-        let bare = tokenizers::Tokenizer::from_file(root.join(name).join("tokenizer.json")).unwrap();
-        let mut without = bare.clone();
-        without.with_padding(None);
-        without.with_truncation(None).unwrap();
+        let without = bare(name);
         for text in [
             "The cat sat, twice;  and <mask> then\nit  left 12 times. ",
             "Ёжик несёт яблоко 3 раза in a row ",
@@ -137,20 +153,102 @@ fn long_texts_have_the_tokens_of_the_whole_whatever_the_tokenizer() {
             "x \u{301}y e\u{301} z ",
         ] {
             let long = text.repeat(60_000 / text.len());
-            let whole = without.encode_fast(&*long, true).unwrap();
             let limit = model.tokenizer.limit(None);
             let ours = model.tokenizer.tokenize(&long, Purpose::Document, limit).unwrap();
-            let (last, first) = whole.get_ids().split_last().unwrap();
             // Characters without a piece make one unknown word.
-            assert_eq!(ours.truncated(), whole.len() > limit, "{name}: {text:?}");
-            let expected = [&first[..first.len().min(limit - 1)], &[*last]].concat();
-            assert_eq!(*ours.ids, expected, "{name}: {text:?}");
+            let (ids, truncated) = cut(&without, &long, limit);
+            assert_eq!((&*ours.ids, ours.truncated()), (&*ids, truncated), "{name}: {text:?}");
             let (mut total, mut start) = (0, 0);
             while start < long.len() {
                 let (count, end) = model.tokenizer.count_piece(&long, start).unwrap();
                 (total, start) = (total + count, end);
             }
-            assert_eq!(total, whole.len(), "{name}: {text:?}");
+            assert_eq!(total, without.encode_fast(&*long, true).unwrap().len(), "{name}: {text:?}");
         }
+    }
+}
+
+/// Parts of long texts: words that go on, what tokenizers drop, and what is never part of a word.
+fn stretch() -> impl Strategy<Value = String> {
+    let unit = prop_oneof![
+        prop::sample::select(vec![
+            "a",
+            "x",
+            "ab",
+            "aab",
+            "the",
+            "=",
+            "-=",
+            "я",
+            "ёж",
+            "雨",
+            "数据",
+            "カ",
+            "é",
+            "e\u{301}",
+            "\u{301}",
+            "\u{1}",
+            " ",
+            "\n",
+            "\u{3000}",
+            "🙂",
+            "🇩🇪",
+            "👩\u{200d}🔬",
+            "'r",
+            "1",
+            "[CLS]",
+            "<s>",
+            "</s>",
+            "[",
+            "Σ",
+            "ß",
+            "ﬁ",
+            "한",
+            "\u{1100}\u{1161}",
+            "\u{5b0}",
+            "ا",
+            "\r\n",
+            "\u{f8ff}",
+            "Word",
+            "x y ",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{1,12}",
+        "\\PC{1,6}",
+    ];
+    (unit, 1_usize..12_000).prop_map(|(unit, bytes)| unit.repeat(bytes / unit.len() + 1))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// However long its words are, a text has the tokens of the whole, or it is said that it is too large.
+    #[test]
+    fn words_without_end_have_the_tokens_of_the_whole(
+        name in prop::sample::select(vec!["tiny-bert", "tiny-roberta", "tiny-xlm-roberta", "tiny-mpnet"]),
+        text in prop::collection::vec(stretch(), 1..7).prop_map(|parts| parts.concat()),
+        limit in 3_usize..20,
+        purpose in prop::sample::select(vec![Purpose::Document, Purpose::Query]),
+        sent in 0_usize..60_000,
+    ) {
+        thread_local! {
+            static LOADED: RefCell<HashMap<&'static str, (LoadedModel, tokenizers::Tokenizer)>> = RefCell::default();
+        }
+        LOADED.with_borrow_mut(|loaded| {
+            let (model, whole) = loaded
+                .entry(name)
+                .or_insert_with(|| (model(golden().join("models"), name), bare(name)));
+            let (ids, truncated) = cut(whole, &text, limit);
+            let ours = model.tokenizer.tokenize(&text, purpose, limit).unwrap();
+            prop_assert_eq!((&*ours.ids, ours.truncated()), (&*ids, truncated));
+            // What is certain of a beginning is the whole's, whatever follows.
+            let beginning = &text[..text.floor_char_boundary(sent)];
+            match model.tokenizer.tokenize_beginning(beginning, purpose, limit) {
+                Ok(ours) => prop_assert_eq!((&*ours.ids, ours.truncated()), (&*ids, truncated)),
+                Err(Error::MoreNeeded) => {}
+                Err(other) => panic!("{other}"),
+            }
+            Ok(())
+        })?;
     }
 }

@@ -26,11 +26,17 @@ struct Ask {
     purpose: Purpose,
     overlong: Overlong,
     isolated: bool,
+    beginning: bool,
     expected_hash: Option<String>,
 }
 
-const PLAIN: Ask =
-    Ask { purpose: Purpose::Document, overlong: Overlong::Truncate, isolated: false, expected_hash: None };
+const PLAIN: Ask = Ask {
+    purpose: Purpose::Document,
+    overlong: Overlong::Truncate,
+    isolated: false,
+    beginning: false,
+    expected_hash: None,
+};
 
 /// What came back.
 #[derive(Debug)]
@@ -93,11 +99,11 @@ impl Engine {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (frames, inbox) = mpsc::channel();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let Ask { purpose, overlong, isolated, expected_hash } = ask;
+        let Ask { purpose, overlong, isolated, beginning, expected_hash } = ask;
         self.scheduler.submit(Job {
             caller: Arc::new(Waiting { id, frames: Mutex::new(frames) }),
             id: 7,
-            question: Question::Embed { purpose, overlong, max_tokens: None, isolated },
+            question: Question::Embed { purpose, overlong, max_tokens: None, isolated, beginning },
             model: "model".to_owned(),
             expected_hash,
             texts: texts.iter().map(|text| Box::from(*text)).collect(),

@@ -136,11 +136,7 @@ impl CollectionRows {
     /// Gives NULL for a value that does not fit or cannot be read, and counts it; or ends the scan.
     fn null(&mut self, error: Error, on_error: OnError) -> Result<Value<'_>, Error> {
         let is_lost = matches!(error, Error::Value(_) | Error::NoVector { .. } | Error::Damaged { .. });
-        if on_error == OnError::Error || !is_lost {
-            return Err(error);
-        }
-        self.losses.value(error);
-        Ok(Value::Null)
+        self.losses.null(error, if is_lost { on_error } else { OnError::Error })
     }
 
     fn id_value(&mut self) -> Result<Value<'_>, Error> {

@@ -288,15 +288,6 @@ impl ServerRows {
         self.fields.iter().filter_map(part).collect()
     }
 
-    /// Gives NULL for a value that does not fit, and counts it; or ends the scan.
-    fn null(&mut self, error: Error, on_error: OnError) -> Result<Value<'_>, Error> {
-        if on_error == OnError::Error {
-            return Err(error);
-        }
-        self.losses.value(error);
-        Ok(Value::Null)
-    }
-
     fn bad_value(&self, column: &str, wanted: Type, value: String, problem: Problem) -> Error {
         let (table, row) = (self.collection.clone(), self.row_name());
         let (column, wanted) = (column.to_owned(), wanted.to_string());
@@ -314,7 +305,7 @@ impl ServerRows {
             }
             Err(problem) => {
                 let error = self.bad_value(name, Type::Text, excerpt(text.as_bytes()), problem);
-                self.null(error, self.on_error)
+                self.losses.null(error, self.on_error)
             }
         }
     }
@@ -328,7 +319,7 @@ impl ServerRows {
             }
             Err(Fault::Value(value, problem)) => {
                 let error = self.bad_value("metadata", Type::Jsonb, value, problem);
-                self.null(error, self.on_error)
+                self.losses.null(error, self.on_error)
             }
             Err(Fault::Database(_)) => Ok(Value::Null),
         }
@@ -337,11 +328,11 @@ impl ServerRows {
     fn vector_value(&mut self, declared: Option<u16>) -> Result<Value<'_>, Error> {
         let Some(vector) = &self.current.vector else {
             let (collection, id) = (self.collection.clone(), self.current.id.clone());
-            return self.null(Error::NoVector { collection, id, damage: None }, self.server.on_damage);
+            return self.losses.null(Error::NoVector { collection, id, damage: None }, self.server.on_damage);
         };
         if let Some(problem) = vector_problem(vector, declared) {
             let error = self.bad_value("embedding", Type::Vector(declared), "a vector".to_owned(), problem);
-            return self.null(error, self.on_error);
+            return self.losses.null(error, self.on_error);
         }
         Ok(Value::Vector(self.current.vector.as_deref().unwrap_or_default()))
     }

@@ -149,13 +149,7 @@ impl Rows for PointRows {
                     value: point.tell(field),
                     problem,
                 }));
-                match self.scan.on_error {
-                    OnError::Error => Err(error),
-                    OnError::Null => {
-                        self.losses.value(error);
-                        Ok(Value::Null)
-                    }
-                }
+                self.losses.null(error, self.scan.on_error)
             }
         }
     }

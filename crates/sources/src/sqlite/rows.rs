@@ -276,13 +276,7 @@ impl Rows for TableRows {
                     value: tell(value),
                     problem,
                 }));
-                match self.scan.on_error {
-                    OnError::Error => Err(error),
-                    OnError::Null => {
-                        self.losses.value(error);
-                        Ok(Value::Null)
-                    }
-                }
+                self.losses.null(error, self.scan.on_error)
             }
         }
     }

@@ -1,10 +1,9 @@
 //! The store, the server, and reading them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +14,10 @@ use vector_embed_sources::http::{Address, Options};
 use vector_embed_sources::qdrant::{Place, Qdrant};
 use vector_embed_sources::sqlite::Copies;
 use vector_embed_sources::{Error, Host, Interest, OnError, Scan, Source, Type, Value, Zone};
+
+#[path = "../../../../tests/qdrant/server.rs"]
+mod process;
+use process::Process;
 
 pub(crate) const NOTES: [(&str, Type); 3] =
     [("id", Type::Text), ("payload", Type::Jsonb), ("embedding", Type::Vector(Some(8)))];
@@ -68,9 +71,7 @@ pub(crate) fn copy_of_store() -> tempfile::TempDir {
 
 /// The substitute for a server.
 pub(crate) struct Server {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    process: Process,
     pub(crate) port: u16,
     _store: tempfile::TempDir,
 }
@@ -82,58 +83,32 @@ impl Server {
 
     pub(crate) fn with_key(key: Option<&str>) -> Self {
         let store = copy_of_store();
-        let mut child = python("server.py")
-            .arg(store.path().join("store"))
-            .args(key)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let input = child.stdin.take();
-        let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("it tells its port");
-        let port = line.trim().parse().expect("a port");
-        Self { child, input, output, port, _store: store }
-    }
-
-    fn tell(&mut self, command: &Json) -> Json {
-        let input = self.input.as_mut().expect("open until it is dropped");
-        writeln!(input, "{command}").expect("it reads");
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it answers");
-        serde_json::from_str(&line).expect("JSON")
+        let process = Process::start(python("server.py").arg(store.path().join("store")).args(key));
+        Self { port: process.port, process, _store: store }
     }
 
     /// The next requests go wrong.
     pub(crate) fn faults(&mut self, faults: &[Json]) {
-        self.tell(&json!({ "faults": faults }));
+        self.process.tell(&json!({ "faults": faults }));
     }
 
     pub(crate) fn repeat(&mut self) {
-        self.tell(&json!({ "repeat": true }));
+        self.process.tell(&json!({ "repeat": true }));
     }
 
     /// The requests since the last time.
     pub(crate) fn seen(&mut self) -> Vec<Json> {
-        let mut told = self.tell(&json!({ "take": true }));
+        let mut told = self.process.tell(&json!({ "take": true }));
         serde_json::from_value(told["seen"].take()).expect("a list")
     }
 
     pub(crate) fn options(&self) -> Options {
-        let address = Address::parse(&format!("http://127.0.0.1:{}", self.port)).expect("an address");
+        let address = Address::parse(&format!("http://127.0.0.1:{}", self.process.port)).expect("an address");
         Options { timeout: Duration::from_secs(30), ..Options::new(address) }
     }
 
     pub(crate) fn source(&self) -> Qdrant {
         source_of(self.options(), host())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        self.child.wait().ok(); // it ends with its input
     }
 }
 

@@ -1,0 +1,65 @@
+//! Texts are in no log, however much is logged, whatever goes wrong.
+
+use vector_embed_e2e::cluster::Cluster;
+use vector_embed_e2e::markers::POISON;
+use vector_embed_e2e::sql::{embed, execute, token_count};
+use vector_embed_e2e::wire::Wire;
+use vector_embed_protocol::BUILD_ID;
+
+use crate::faulty;
+
+/// A word that is in every text here and in nothing else.
+const MARKER: &str = "zanzibarquux";
+
+#[test]
+fn no_text_gets_into_a_log() {
+    let cluster = Cluster::with()
+        .installation(&faulty::installation())
+        .setting("log_min_messages", "debug5")
+        // PostgreSQL itself logs statements and parameters where it is told to.
+        .setting("log_min_error_statement", "panic")
+        .setting("log_statement", "none")
+        .setting("log_parameter_max_length", "0")
+        .setting("log_parameter_max_length_on_error", "0")
+        .start();
+    let mut client = cluster.connect();
+    execute(
+        &mut client,
+        "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384));
+         SELECT vector_embed.attach('notes', 'embedding', '{body}', timing => 'statement')",
+    );
+    let text = format!("the {MARKER} sleeps");
+    embed(&mut client, &text).expect("a vector");
+    token_count(&mut client, &text).expect("a number");
+    client.execute("INSERT INTO notes VALUES (1, $1)", &[&text]).expect("a row");
+    client.query("SELECT * FROM vector_embed.chunk($1)", &[&text]).expect("chunks");
+    let mut fails = |query: &str, text: &str| {
+        assert!(client.query(query, &[&text]).is_err(), "{query}");
+    };
+    fails("SELECT embed($1, 'no-such-model')", &text);
+    let deadly = |number: u32| format!("{MARKER} {} {number}", POISON.word);
+    fails("SELECT embed($1)", &deadly(1));
+    fails("SELECT embed($1)", &deadly(1));
+    fails("SELECT embed(ARRAY['x', $1])", &deadly(2));
+    fails("INSERT INTO notes VALUES (2, $1)", &deadly(3));
+    fails("SELECT vector_embed.chunk($1, max_tokens => 1)", &text);
+    fails("SELECT embed($1 || repeat(E'\\x01', 60000000))", &text);
+    execute(&mut client, "SET vector_embed.overlong_text = 'error'");
+    assert!(client.query("SELECT embed($1)", &[&format!("{MARKER} ").repeat(400)]).is_err());
+    // A client that breaks the protocol does not get its text there either.
+    let mut wire = Wire::connect(&cluster);
+    wire.greet(BUILD_ID);
+    wire.send(&[40, 0, 0, 0, 2]);
+    wire.send(MARKER.repeat(4)[..40].as_bytes());
+    assert!(wire.frame().is_some() && wire.is_closed());
+
+    let log = cluster.log();
+    assert!(log.contains("DEBUG:"), "much is logged");
+    let found: Vec<&str> = log.lines().filter(|line| line.contains(MARKER)).collect();
+    assert!(found.is_empty(), "{found:?}");
+    for entry in std::fs::read_dir(cluster.runtime_directory()).expect("the directory").flatten() {
+        let content = std::fs::read(entry.path()).unwrap_or_default();
+        let found = content.windows(MARKER.len()).any(|part| part == MARKER.as_bytes());
+        assert!(!found, "{}", entry.path().display());
+    }
+}
