@@ -46,6 +46,10 @@ impl Server {
     }
 }
 
+/// The engine of most models: those of some precisions may have another.
+pub(crate) const ENGINE: &str =
+    "(SELECT * FROM vector_embed.stat_engine s WHERE to_jsonb(s) ->> 'runtime' IS DISTINCT FROM 'openvino') AS engine";
+
 /// How the engine computes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
@@ -66,7 +70,7 @@ pub(crate) fn prepare(client: &mut Client) -> Result<Settings> {
         return Err("vector_embed.cache_size of the server is not 0: what is measured is computing".into());
     }
     let row = client.query_one(
-        "SELECT threads::bigint, current_setting('vector_embed.batch_tokens')::bigint FROM vector_embed.stat_engine",
+        &format!("SELECT threads::bigint, current_setting('vector_embed.batch_tokens')::bigint FROM {ENGINE}"),
         &[],
     )?;
     let number = |place| row.try_get::<_, i64>(place).map(|number| number as usize);
@@ -86,8 +90,8 @@ pub(crate) struct EngineCounters {
 
 impl EngineCounters {
     pub(crate) fn read(client: &mut Client) -> Result<Self> {
-        let sql = "SELECT texts::float8, batches::float8, compute_time FROM vector_embed.stat_engine";
-        let row = client.query_one(sql, &[])?;
+        let sql = format!("SELECT texts::float8, batches::float8, compute_time FROM {ENGINE}");
+        let row = client.query_one(&sql, &[])?;
         Ok(Self { texts: row.try_get(0)?, batches: row.try_get(1)?, compute_time: row.try_get(2)? })
     }
 

@@ -12,6 +12,7 @@ use postgres::Client;
 use super::{Bench, Measurement, pause};
 use crate::error::Result;
 use crate::report::{Bar, Figures, Row};
+use crate::server::ENGINE;
 use crate::stats::{median, quantile};
 
 pub(super) const MEASUREMENT: Measurement = Measurement { name: "memory", what: WHAT, run };
@@ -25,7 +26,7 @@ const MANY: usize = 2000;
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut observer = bench.server.connect()?;
-    let engine = observer.query_one("SELECT pid FROM vector_embed.stat_engine", &[])?.try_get(0)?;
+    let engine = observer.query_one(&format!("SELECT pid FROM {ENGINE}"), &[])?.try_get(0)?;
     let mut plain = Vec::new();
     let mut embedding = Vec::new();
     let mut first = Vec::new();
