@@ -4,6 +4,7 @@
 //! `unsafe`.
 
 mod api;
+mod attachment;
 mod client;
 mod error;
 #[allow(unsafe_code)]
@@ -12,6 +13,8 @@ mod fdw;
 mod pg;
 #[allow(unsafe_code)]
 mod planner;
+mod queue;
+mod refresh;
 #[allow(unsafe_code)]
 mod worker;
 

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use vector_embed_engine::compute::{LoadedModel, Products, Runtime, load};
-use vector_embed_engine::model::Catalog;
+use vector_embed_engine::model::{Catalog, Entry};
 use vector_embed_protocol::Purpose;
 
 use crate::error::Result;
@@ -14,6 +14,8 @@ use crate::stats::{median, timed};
 
 /// The model in this process.
 pub(crate) struct Bare {
+    runtime: Runtime,
+    entry: Entry,
     model: LoadedModel,
     products: RefCell<Products>,
     /// Milliseconds that calls of one text spent in ONNX Runtime.
@@ -31,7 +33,7 @@ impl Bare {
         let model = load(&runtime, &entry, std::convert::identity)?;
         let products = Products::of(&runtime, &entry, settings.batch_tokens)?
             .ok_or("the sizes of the model's matrices are not known")?;
-        Ok(Self { model, products: RefCell::new(products), computing: Cell::new(0.0) })
+        Ok(Self { runtime, entry, model, products: RefCell::new(products), computing: Cell::new(0.0) })
     }
 
     /// Tokens a second that the model's matrix products alone reach just now, in batches without padding; the median
@@ -45,6 +47,16 @@ impl Bare {
             times.push(time);
         }
         Ok(1e3 * products.tokens() as f64 / median(&times))
+    }
+
+    /// Threads that compute one batch.
+    pub(crate) fn threads(&self) -> usize {
+        self.runtime.threads()
+    }
+
+    /// The model once more, to compute with `threads` threads.
+    pub(crate) fn load_again(&self, threads: usize) -> Result<LoadedModel> {
+        Ok(load(&self.runtime.with_threads(threads), &self.entry, std::convert::identity)?)
     }
 
     /// Milliseconds that calls of [`Bare::embed`] have spent in ONNX Runtime so far.

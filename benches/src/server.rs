@@ -47,8 +47,7 @@ impl Server {
 }
 
 /// The engine of most models: those of some precisions may have another.
-pub(crate) const ENGINE: &str =
-    "(SELECT * FROM vector_embed.stat_engine s WHERE to_jsonb(s) ->> 'runtime' IS DISTINCT FROM 'openvino') AS engine";
+pub(crate) const ENGINE: &str = "(SELECT * FROM vector_embed.stat_engine s WHERE to_jsonb(s) ->> 'runtime' IS DISTINCT FROM 'openvino') AS engine";
 
 /// How the engine computes.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +69,9 @@ pub(crate) fn prepare(client: &mut Client) -> Result<Settings> {
         return Err("vector_embed.cache_size of the server is not 0: what is measured is computing".into());
     }
     let row = client.query_one(
-        &format!("SELECT threads::bigint, current_setting('vector_embed.batch_tokens')::bigint FROM {ENGINE}"),
+        &format!(
+            "SELECT threads::bigint, current_setting('vector_embed.batch_tokens')::bigint FROM {ENGINE}"
+        ),
         &[],
     )?;
     let number = |place| row.try_get::<_, i64>(place).map(|number| number as usize);

@@ -3,8 +3,8 @@
 use pgrx::prelude::*;
 use vector_embed_protocol::Purpose;
 
-use super::vectors::{self, Wanted};
 use crate::client;
+use crate::client::vectors::{self, Wanted};
 use crate::error::{Error, OrRaise, Place};
 use crate::pg::settings::Model;
 use crate::pg::text::Text;

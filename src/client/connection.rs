@@ -75,7 +75,7 @@ impl Connection {
                 ensure_supervisor()?;
                 checked = Some(Instant::now());
             }
-            latch::sleep(POLL);
+            latch::sleep_for_engine(POLL);
         }
     }
 
@@ -152,7 +152,7 @@ impl Connection {
                 continue;
             }
             let direction = if sent { Direction::Readable } else { Direction::ReadableOrWritable };
-            latch::wait_for_socket(self.stream.as_fd(), direction);
+            latch::wait_for_engine(self.stream.as_fd(), direction);
         };
         let start = self.read + FRAME_HEADER_BYTES;
         self.read = start + header.length;
@@ -248,7 +248,7 @@ fn try_connect() -> Result<Option<UnixStream>, Error> {
 }
 
 /// Starts a supervisor if there is none. One backend at a time tries; the others wait for the socket.
-fn ensure_supervisor() -> Result<(), Error> {
+pub(super) fn ensure_supervisor() -> Result<(), Error> {
     let Some(_starting) = Lock::Starting.try_take()? else {
         return Ok(());
     };
@@ -258,7 +258,7 @@ fn ensure_supervisor() -> Result<(), Error> {
         // The lock of this backend is kept until the supervisor has its own, or another would be started.
         let begin = Instant::now();
         while Lock::Supervisor.try_take()?.is_some() && begin.elapsed() < Duration::from_secs(1) {
-            latch::sleep(POLL);
+            latch::sleep_for_engine(POLL);
         }
     }
     Ok(())

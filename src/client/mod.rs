@@ -6,11 +6,12 @@
 
 mod connection;
 mod request;
+pub(crate) mod vectors;
 
 use std::cell::{Cell, RefCell};
 
 use vector_embed_protocol::{
-    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, Overlong, Purpose, Reply, Request,
+    Chunk, ChunkRule, Effort, EngineStats, ModelInfo, ModelStats, Overlong, Purpose, Reply, Request,
 };
 
 use crate::error::{Error, Place};
@@ -158,12 +159,26 @@ pub(crate) fn model(name: &str) -> Result<ModelInfo, Error> {
     model.ok_or_else(gone)
 }
 
+/// Starts the supervisor if there is none, for whom it is to start something else than an engine.
+pub(crate) fn ensure_supervisor() -> Result<(), Error> {
+    connection::ensure_supervisor()
+}
+
 /// The engine's counters, or `None` if no engine runs. Does not start one.
 pub(crate) fn stats() -> Result<Option<EngineStats>, Error> {
     ask(Start::Never, &Request::Stats { id: 1 }, |reply| match reply {
         Reply::Stats { stats, .. } => Some(*stats),
         _ => None,
     })
+}
+
+/// The counters of models, none if no engine runs. Does not start one.
+pub(crate) fn model_stats() -> Result<Vec<ModelStats>, Error> {
+    let models = ask(Start::Never, &Request::ModelStats { id: 1 }, |reply| match reply {
+        Reply::ModelStats { models, .. } => Some(models),
+        _ => None,
+    })?;
+    Ok(models.unwrap_or_default())
 }
 
 /// Asks about the engine itself. An engine that ends meanwhile is not the question's fault, so its successor is

@@ -209,7 +209,10 @@ impl<T: AsRef<str>> Exchange<T> {
                         None => error,
                     }));
                 }
-                Reply::Welcome { .. } | Reply::Models { .. } | Reply::Stats { .. } => {
+                Reply::Welcome { .. }
+                | Reply::Models { .. }
+                | Reply::Stats { .. }
+                | Reply::ModelStats { .. } => {
                     return Err(unexpected("an answer to another question"));
                 }
             }

@@ -13,6 +13,8 @@ pub(crate) enum ColumnFault {
     NoText { of: String },
     /// Its type, named here, is not one of pgvector's.
     NoVector { of: String },
+    /// It cannot keep a model's hash.
+    NoHash { of: String },
     /// Its text is generated, and not there when it is needed.
     GeneratedSource { stored: bool },
     /// Its vector would be generated.
@@ -22,13 +24,21 @@ pub(crate) enum ColumnFault {
     /// It is named twice.
     Repeated,
     /// Its vector is written after the row.
-    NotNull,
+    NotNull { timing: &'static str },
     /// A trigger that was not made by `attach` fills it.
     FilledBy { trigger: String },
     /// It is attached, and its vectors are those of another model.
     OtherModel { attached: String },
     /// It is to have a document's key, and its type has no equality.
     NoEquality,
+    /// It is not attached, or not any more.
+    NotAttached,
+    /// No other column is to take its place.
+    NotRenewed,
+    /// One is, of another model.
+    RenewedBy { model: String },
+    /// Its rows tell their model, which those of another column would, too.
+    Provenance,
     /// It is attached, and its vectors are those of other columns.
     OtherColumns { attached: String },
     /// A relation that this one is compared with has it.
@@ -88,6 +98,26 @@ pub(crate) enum TableFault {
     Partition,
     /// Row security hides some of its rows.
     RowSecurity,
+    /// Its queue is not there.
+    NoQueue { queue: String },
+    /// It is the queue of a relation of somebody else.
+    OthersQueue { relation: String },
+    /// It is to be the queue of a relation, and is not as such queues are made.
+    OtherQueue { relation: String },
+    /// It is temporary.
+    TemporaryQueue,
+    /// Its queue is not empty.
+    RowsWait { rows: i64 },
+    /// No column of it is attached.
+    NothingAttached,
+    /// It has no primary key to go through it by.
+    NoOrder,
+    /// Indexes of a column are missing or not valid for the column that takes its place.
+    NoIndexes { names: Vec<String> },
+    /// Rows lack the vector of a new column.
+    StillMissing { rows: i64, column: String },
+    /// Views and the like would stay with the old column.
+    Dependents { column: String, dependents: Vec<String> },
 }
 
 /// Why a trigger cannot do its work.
@@ -103,6 +133,8 @@ pub(crate) enum TriggerFault {
     ChunkArguments,
     /// There is no such chunk table.
     NoChunkTable { table: String },
+    /// Its comment does not record a queue for its arguments.
+    NoQueue,
 }
 
 /// What SQL users see of a fault.
@@ -152,6 +184,11 @@ impl ColumnFault {
                 Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
                     .hint("Types vector and halfvec of pgvector and domains over them do.")
             }
+            Self::NoHash { of } => {
+                let message = format!("{name} of type {of} cannot keep the hash of a model");
+                Told::new(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, message)
+                    .hint("Types text and varchar can, of 64 characters or more, where it is not generated.")
+            }
             Self::GeneratedSource { stored } => {
                 let told = Told::new(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -181,9 +218,9 @@ impl ColumnFault {
                 PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
                 format!("column \"{column}\" specified more than once"),
             ),
-            Self::NotNull => Told::new(
+            Self::NotNull { timing } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("{name} is NOT NULL, which timing \"statement\" cannot serve"),
+                format!("{name} is NOT NULL, which timing \"{timing}\" cannot serve"),
             )
             .detail("Rows are stored before their vectors are computed.")
             .hint("Use timing \"row\"."),
@@ -204,6 +241,26 @@ impl ColumnFault {
                 "Its vectors were made by {attached}; those of different models cannot be compared."
             ))
             .hint("Detach it, embed all rows anew, then attach it."),
+            Self::NotRenewed => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not being embedded anew"),
+            )
+            .hint("Begin with vector_embed.reembed_start."),
+            Self::RenewedBy { model } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is being embedded anew with model \"{model}\""),
+            )
+            .hint("Finish it, or undo it with vector_embed.reembed_cancel."),
+            Self::Provenance => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("{name} is attached with provenance, which cannot be embedded anew beside it"),
+            )
+            .hint("Detach it, and attach it without provenance."),
+            Self::NotAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{name} is not attached"),
+            )
+            .hint("Attach it with vector_embed.attach."),
             Self::OtherColumns { attached } => Told::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{name} is attached to other columns"),
@@ -236,6 +293,34 @@ impl TableFault {
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is not a table"),
             ),
+            Self::NoIndexes { names } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("indexes of the new column of relation \"{table}\" are missing or not valid"),
+            )
+            .detail(format!("These are not there, or have no counterpart: {}.", names.join(", ")))
+            .hint("Run the statements that vector_embed.reembed_indexes gives."),
+            Self::StillMissing { rows, column } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{} of relation \"{table}\" without a vector in column \"{column}\"", rows_of(*rows as u64)),
+            )
+            .hint("Call vector_embed.backfill, or pass allow_missing => true."),
+            Self::Dependents { column, dependents } => Told::new(
+                PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("other objects depend on column \"{column}\" of relation \"{table}\""),
+            )
+            .detail(format!("They would stay with the old column: {}.", dependents.join(", ")))
+            .hint("Drop them and make them anew afterwards, or pass keep_dependents => true."),
+            Self::NoOrder => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" has no primary key"),
+            )
+            .detail("Rows are found, and gone through, by primary key.")
+            .hint("Add a primary key."),
+            Self::NothingAttached => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no column of relation \"{table}\" is attached"),
+            )
+            .hint("Attach one with vector_embed.attach or vector_embed.attach_chunks."),
             Self::NoStatements { kind } => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("relation \"{table}\" is {kind}, which triggers for statements cannot serve"),
@@ -336,6 +421,36 @@ impl TableFault {
             )
             .detail("Rows of the two relations are found by the target's primary key.")
             .hint("Name the columns that identify a row by the argument \"key\"."),
+            Self::NoQueue { queue } => Told::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("queue {queue} of relation \"{table}\" does not exist"),
+            )
+            .detail("A queue is in the schema of its relation, by the name that the comments of the triggers record.")
+            .hint("Move or rename it back, or detach the column, attach it anew, and embed its rows anew."),
+            Self::OthersQueue { relation } => Told::new(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("relation \"{relation}\" and its queue \"{table}\" have different owners"),
+            )
+            .detail("Rows are queued with the owner's privileges.")
+            .hint("Give both tables one owner."),
+            Self::OtherQueue { relation } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("relation \"{table}\" cannot be the queue of relation \"{relation}\""),
+            )
+            .detail("A queue is an ordinary table without rules, and has the columns of the primary key, with their types.")
+            .hint("If the primary key was altered, detach the column, and attach it anew."),
+            Self::TemporaryQueue => Told::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("relation \"{table}\" is temporary, which timing \"queue\" cannot serve"),
+            )
+            .detail("Background workers see no temporary tables.")
+            .hint("Use timing \"row\" or \"statement\"."),
+            Self::RowsWait { rows } => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("rows of relation \"{table}\" wait to be embedded"),
+            )
+            .detail(format!("Their number is {rows}."))
+            .hint("Have the queue emptied by CALL vector_embed.drain, or detach the column first."),
             Self::Partition => Told::new(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("relation \"{table}\" is a partition"),
@@ -376,6 +491,12 @@ impl TriggerFault {
                 format!("arguments of trigger \"{trigger}\" cannot be read"),
             )
             .hint("Have vector_embed.attach_chunks make it."),
+            Self::NoQueue => Told::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("trigger \"{trigger}\" has no queue"),
+            )
+            .detail("Its comment does not record one for its arguments.")
+            .hint("Have vector_embed.attach make it with timing \"queue\"."),
             Self::NoChunkTable { table } => Told::new(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                 format!("relation \"{table}\" does not exist"),
@@ -389,4 +510,9 @@ impl TriggerFault {
             .hint(format!("Write {function}('embedding', 'model', 'column', ...).")),
         }
     }
+}
+
+/// So many rows, in words.
+pub(crate) fn rows_of(count: u64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }

@@ -7,7 +7,7 @@ use pgrx::PgSqlErrorCode;
 use thiserror::Error;
 use vector_embed_protocol::{FailureCode, FailureReply, MAX_TEXT_BYTES};
 
-pub(crate) use definition::{ColumnFault, TableFault, TriggerFault};
+pub(crate) use definition::{ColumnFault, TableFault, TriggerFault, rows_of};
 
 pub(crate) use source::OptionFault;
 
@@ -73,8 +73,12 @@ pub(crate) enum Error {
     Sample { most: i32 },
     #[error("unrecognized timing: \"{0}\"")]
     Timing(String),
-    #[error("timing \"queue\" is not supported yet")]
-    QueueTiming,
+    #[error("unrecognized timing: \"{0}\"")]
+    ChunkTiming(String),
+    #[error("no queue workers are allowed")]
+    NoQueueWorkers,
+    #[error("timed out while rows of relation \"{table}\" waited to be embedded")]
+    StillWaiting { table: String, items: i64 },
     #[error("no column of a key is named")]
     NoKeyColumns,
     #[error("sequence \"{sequence}\" ends before the values of column \"{column}\"")]
@@ -95,8 +99,38 @@ pub(crate) enum Error {
     ForeignNull { column: String, table: String, row: String },
     #[error("value in column \"{column}\" of table \"{table}\" cannot be read as {wanted}")]
     ForeignHidden { column: String, table: String, wanted: String },
+    #[error("{0} must not be negative")]
+    Negative(&'static str),
+    #[error("{0} cannot be called in a transaction block or by a function")]
+    Atomic(&'static str),
     #[error("{0}")]
     Internal(&'static str),
+}
+
+/// What has become of one row's work, told without the row's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: PgSqlErrorCode,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: PgSqlErrorCode, message: String) -> Self {
+        Self { code, message }
+    }
+
+    /// The SQLSTATE, as SQL has it.
+    pub(crate) fn sqlstate(&self) -> String {
+        crate::pg::text::sqlstate(self.code)
+    }
+
+    /// Whether the same may succeed when it is tried again at once: others were in the way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(
+            self.code,
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        )
+    }
 }
 
 /// Which of a call's texts is at fault.
@@ -145,14 +179,19 @@ impl Error {
             Self::NoColumns
             | Self::NoKeyColumns
             | Self::Timing(_)
+            | Self::ChunkTiming(_)
+            | Self::Negative(_)
             | Self::Sample { .. }
             | Self::TooLow { .. }
             | Self::Format(_)
             | Self::NoNames(_)
             | Self::UnknownColumn(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoRelation(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            Self::TriggerComment(_) => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::QueueTiming | Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::TriggerComment(_) | Self::NoQueueWorkers => {
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Self::StillWaiting { .. } => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+            Self::NoSetWanted => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::SequenceEnds { .. } => PgSqlErrorCode::ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
             Self::NoSqlite(_) => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
             Self::ForeignSchema { .. } => PgSqlErrorCode::ERRCODE_FDW_SCHEMA_NOT_FOUND,
@@ -167,6 +206,7 @@ impl Error {
             Self::ModelName(_) | Self::ModelHash(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NotUtf8 { .. } => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Self::Atomic(_) => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }
@@ -198,6 +238,7 @@ impl Error {
             Self::TriggerComment(_) => Some(
                 "It records the model that the stored vectors were made with, and was edited.".to_owned(),
             ),
+            Self::StillWaiting { items, .. } => Some(format!("{items} items are left in its queue.")),
             Self::TooLow { least, .. } => Some(format!("The least value is {least}.")),
             Self::TextTooLong(_) => Some(format!("At most {MAX_TEXT_BYTES} bytes are accepted.")),
             Self::SequenceEnds { edge, limit, .. } => Some(format!(
@@ -209,6 +250,7 @@ impl Error {
             Self::ForeignHidden { .. } => {
                 Some("Which value it is, only roles are told that may read the foreign table.".to_owned())
             }
+            Self::Atomic(_) => Some("It commits in between.".to_owned()),
             Self::NotUtf8 { byte } => Some(format!(
                 "Byte {byte} of the text is at fault. In a database with encoding SQL_ASCII, texts to embed must be UTF-8."
             )),
@@ -233,12 +275,16 @@ impl Error {
             Self::ModelHash(_) => {
                 Some("A hash is 64 hexadecimal digits, as in vector_embed.models.".to_owned())
             }
+            Self::NoQueueWorkers => Some("Set vector_embed.queue_workers to more than 0.".to_owned()),
+            Self::StillWaiting { .. } => {
+                Some("vector_embed.queue and the server log tell how the work goes on.".to_owned())
+            }
             Self::NoWorkerSlot => Some("Increase max_worker_processes.".to_owned()),
             Self::Unavailable { .. } => Some("The server log tells more.".to_owned()),
             Self::Crashed => Some("The server log tells how the engine ended.".to_owned()),
             Self::At { error, .. } => error.hint(),
             Self::Engine(failure) if failure.code == FailureCode::Drifted => Some(
-                "Install that model again, or detach the column, embed all its rows anew, and attach it.".to_owned(),
+                "Install that model again, or make all vectors anew: CALL vector_embed.backfill with stale => true.".to_owned(),
             ),
             Self::Engine(failure) => Some(failure.hint.clone()).filter(|hint| !hint.is_empty()),
             Self::TriggerComment(_) => Some(
@@ -257,9 +303,15 @@ impl Error {
             Self::ForeignType { .. } => {
                 Some("Declare it as text, and cast what is read.".to_owned())
             }
-            Self::Timing(_) => Some("Available values: row, statement.".to_owned()),
+            Self::Timing(_) => Some("Available values: row, statement, queue.".to_owned()),
+            Self::ChunkTiming(_) => Some("Available values: statement, queue.".to_owned()),
             _ => self.told().and_then(|told| told.hint),
         }
+    }
+
+    /// The error as one row's.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(self.code(), self.to_string())
     }
 
     /// The error with the place of the text at fault.

@@ -7,8 +7,8 @@ use vector_embed_sources::Type;
 
 use super::options::{COLUMN_NAME, Options};
 use crate::error::Error;
-use crate::pg::table::is_vector;
 use crate::pg::text::from_server;
+use crate::pg::types::{self, is_vector};
 
 /// A column that is read.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ unsafe fn column(table: pg_sys::Oid, descriptor: pg_sys::TupleDesc, number: i16)
             return Err(Error::ForeignType {
                 column: name,
                 table: from_server(CStr::from_ptr(pg_sys::get_rel_name(table))),
-                of: from_server(CStr::from_ptr(pg_sys::format_type_be(oid))),
+                of: types::Type(oid).name(),
             });
         };
         let options = Options::from_list(pg_sys::GetForeignColumnOptions(table, number));

@@ -1,32 +1,15 @@
 //! Functions that answer with the rows of a query.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString};
 use std::ptr::null_mut;
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pg_sys;
 
+use super::receiver::into_store;
 use super::spi::{Connection, check};
 use super::text::to_server;
 use crate::error::{Error, OrRaise};
-
-mod c {
-    use std::ffi::c_char;
-
-    use pgrx::pg_sys;
-
-    unsafe extern "C-unwind" {
-        // Of executor/tstoreReceiver.h, which pgrx does not bind.
-        pub(super) fn SetTuplestoreDestReceiverParams(
-            receiver: *mut pg_sys::DestReceiver,
-            store: *mut pg_sys::Tuplestorestate,
-            context: pg_sys::MemoryContext,
-            detoast: bool,
-            descriptor: pg_sys::TupleDesc,
-            message: *const c_char,
-        );
-    }
-}
 
 /// The rows of a query that only reads, for a function declared to return such rows. They go to where the executor
 /// takes them from one by one, and from memory to disk where they are many.
@@ -45,7 +28,7 @@ impl Answer {
     ///
     /// `call` must be that of a function whose declared result has the types of the query's columns.
     unsafe fn give(&self, call: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-        const MESSAGE: *const c_char = c"rows are not of the declared type".as_ptr();
+        const MESSAGE: &CStr = c"rows are not of the declared type";
         // SAFETY: what the executor is given lives in its own memory context. The query sees what the statement sees
         // that calls the function.
         unsafe {
@@ -70,10 +53,7 @@ impl Answer {
             (*result).setDesc = descriptor;
 
             let _connection = Connection::open()?;
-            let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                c::SetTuplestoreDestReceiverParams(receiver, store, memory, false, descriptor, MESSAGE);
-            });
+            let receiver = into_store(store, memory, Some((descriptor, MESSAGE)));
             let options = pg_sys::SPIExecuteOptions { read_only: true, dest: receiver, ..Default::default() };
             check(pg_sys::SPI_execute_extended(self.sql.as_ptr(), &options))
         }

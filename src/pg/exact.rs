@@ -28,9 +28,25 @@ impl Exact {
             Self { level }
         }
     }
+
+    /// The same, and queries read a table in the order of an index, from where they are told to begin, whatever the
+    /// planner thinks of it.
+    pub(crate) fn in_order() -> Self {
+        let exact = Self::new();
+        for (name, value) in [
+            (c"enable_seqscan", c"off"),
+            (c"enable_bitmapscan", c"off"),
+            (c"enable_sort", c"off"),
+            (c"max_parallel_workers_per_gather", c"0"),
+        ] {
+            set(name, value);
+        }
+        exact
+    }
 }
 
-fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
+/// Sets what every user may, until the current level ends.
+pub(super) fn set(name: &std::ffi::CStr, value: &std::ffi::CStr) {
     // SAFETY: a setting that every user may change, to a value that it can have.
     unsafe {
         pg_sys::set_config_option(

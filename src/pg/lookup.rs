@@ -5,10 +5,12 @@ use std::ffi::CStr;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
-use super::table::{Column, Generated, KeyColumn, Table};
+use super::spi;
+use super::table::{Column, Generated, KeyColumn, Kind, Table, quote_identifier};
 use super::text::{Text, from_server, to_server};
 use super::transition::quoted_type;
-use crate::error::{ColumnFault, Error, OrRaise};
+use super::types::operator_sql;
+use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 
 mod c {
     use pgrx::pg_sys;
@@ -41,6 +43,11 @@ impl Table {
         if seen.owner() != owner {
             return Ok(seen);
         }
+        Self::open(oid, pg_sys::RowExclusiveLock, true)
+    }
+
+    /// Opens a table whose rows are written, with the lock of who does that.
+    pub(crate) fn open_to_write_rows(oid: pg_sys::Oid) -> Result<Self, Error> {
         Self::open(oid, pg_sys::RowExclusiveLock, true)
     }
 
@@ -77,11 +84,116 @@ impl Table {
     }
 }
 
+impl Table {
+    /// The columns of a key in the key's own order, for ORDER BY.
+    pub(crate) fn key_order(&self, key: &[KeyColumn], of: &str) -> Result<String, Error> {
+        let columns = key.iter().map(|column| {
+            let name = self.quoted_column(column.number);
+            Ok(format!("{of}.{name} USING {}", self.key_operator(column.less)?))
+        });
+        Ok(columns.collect::<Result<Vec<_>, Error>>()?.join(", "))
+    }
+
+    /// That the key of `of` is behind that with these values, of the key's types.
+    pub(crate) fn key_follows(
+        &self,
+        key: &[KeyColumn],
+        of: &str,
+        values: &[String],
+    ) -> Result<String, Error> {
+        let columns: Vec<String> =
+            key.iter().map(|column| format!("{of}.{}", self.quoted_column(column.number))).collect();
+        let greater: Vec<String> =
+            key.iter().map(|column| self.key_operator(column.greater)).collect::<Result<_, _>>()?;
+        if greater.iter().all(|operator| *operator == greater[0]) {
+            // Between rows an index finds the place at once.
+            return Ok(format!("ROW({}) {} ROW({})", columns.join(", "), greater[0], values.join(", ")));
+        }
+        let mut clauses = Vec::new();
+        for (place, column) in key.iter().enumerate() {
+            let of = self.attribute(column.number).atttypid;
+            let equal =
+                (0..place).map(|place| self.key_equality(key[place], &columns[place], &values[place]));
+            let behind = operator_clause(&columns[place], &values[place], of, column.greater);
+            clauses.push(equal.chain([behind]).collect::<Vec<_>>().join(" AND "));
+        }
+        Ok(format!("({})", clauses.join(" OR ")))
+    }
+
+    fn key_operator(&self, operator: pg_sys::Oid) -> Result<String, Error> {
+        operator_sql(operator).ok_or_else(|| self.unfit(TableFault::KeyWithoutEquality))
+    }
+
+    /// `ONLY`, where rows of tables that inherit from this one are not its own.
+    pub(crate) fn only(&self) -> &'static str {
+        if self.kind() == Kind::Partitioned { "" } else { "ONLY " }
+    }
+}
+
+impl Table {
+    /// The owner's name, quoted for SQL.
+    pub(crate) fn quoted_owner(&self) -> Result<String, Error> {
+        // SAFETY: returns NULL or a palloc'd string that ends with NUL.
+        let name = unsafe {
+            let name = pg_sys::GetUserNameFromId(self.owner(), true);
+            (!name.is_null()).then(|| from_server(CStr::from_ptr(name)))
+        };
+        name.map(|name| quote_identifier(&name)).ok_or(Error::Internal("an owner is no role"))
+    }
+
+    /// ` COLLATE …` for a column like that of this number; empty where its type has no collations.
+    pub(crate) fn collation(&self, number: i16) -> Result<String, Error> {
+        let oid = self.attribute(number).attcollation;
+        if oid == pg_sys::InvalidOid {
+            return Ok(String::new());
+        }
+        let sql = format!(
+            "SELECT pg_catalog.format(' COLLATE %I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation AS c \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.collnamespace \
+             WHERE c.oid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+            oid.to_u32()
+        );
+        spi::strings(&sql)?.pop().ok_or(Error::Internal("a column's collation does not exist"))
+    }
+
+    /// Has another table dropped when this one is.
+    pub(crate) fn take_along(&self, other: pg_sys::Oid) {
+        let address = |oid| pg_sys::ObjectAddress {
+            classId: pg_sys::RelationRelationId,
+            objectId: oid,
+            objectSubId: 0,
+        };
+        let auto = pg_sys::DependencyType::DEPENDENCY_AUTO;
+        // SAFETY: both relations exist, and the current transaction has them locked or made.
+        unsafe { pg_sys::recordDependencyOn(&address(other), &address(self.oid()), auto) };
+    }
+
+    /// Whether the other table would be dropped with this one.
+    pub(crate) fn takes_along(&self, other: pg_sys::Oid) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_depend AS d \
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+             AND d.objid OPERATOR(pg_catalog.=) {}::pg_catalog.oid \
+             AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+             AND d.refobjid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+            other.to_u32(),
+            self.oid().to_u32()
+        );
+        Ok(spi::numbers(&sql, 1)?[0] > 0)
+    }
+}
+
 impl Column {
     /// Whether it is computed when it is read, so that the rows that triggers see have no value of it.
     pub(crate) fn is_virtual(&self) -> bool {
         self.generated == Generated::Virtual
     }
+}
+
+/// The number of the session's database.
+pub(crate) fn current_database() -> u32 {
+    // SAFETY: reads a variable of the process.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
 pub(crate) fn current_user() -> pg_sys::Oid {

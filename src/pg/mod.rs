@@ -4,15 +4,20 @@ pub(crate) mod answer;
 pub(crate) mod background;
 pub(crate) mod descriptor;
 pub(crate) mod exact;
+pub(crate) mod identity;
 pub(crate) mod latch;
 pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod nodes;
 pub(crate) mod paths;
+pub(crate) mod procedure;
+pub(crate) mod queue_notes;
+mod receiver;
 pub(crate) mod relation;
 pub(crate) mod row;
 pub(crate) mod runtime_dir;
+pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod spi;
 pub(crate) mod statement;
@@ -24,6 +29,7 @@ pub(crate) mod trigger;
 pub(crate) mod types;
 pub(crate) mod unguarded;
 pub(crate) mod vector;
+pub(crate) mod wake;
 pub(crate) mod warning;
 
 /// Keeps Rust from taking a backtrace for every ERROR, which would go to the client as DETAIL and cost 100 ms

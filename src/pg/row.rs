@@ -1,16 +1,32 @@
 //! Rows that triggers see: reading their texts and vectors, and giving one another vector.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::statement::output;
-use super::table::{Table, TextColumn, TextKind, VectorColumn, VectorKind};
+use super::statement::{output, raw_output};
+use super::table::{Table, TextColumn, TextKind, VectorColumn};
+use super::text::to_server;
+use super::types::VectorKind;
 use super::unguarded;
 use super::vector::Vector;
 use crate::error::Error;
+
+mod c {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        // Of utils/datum.h, which pgrx does not bind.
+        pub(super) fn datum_image_eq(
+            one: pg_sys::Datum,
+            two: pg_sys::Datum,
+            by_value: bool,
+            length: i32,
+        ) -> bool;
+    }
+}
 
 /// A row of a table. Columns are those of the same table.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +94,28 @@ impl<'a> Row<'a> {
         unsafe { output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
     }
 
+    /// The same, in the server's encoding.
+    pub(crate) fn raw(self, number: i16) -> Option<CString> {
+        // SAFETY: as above.
+        unsafe { raw_output(self.slot, (*self.slot).tts_tupleDescriptor, number.into()) }
+    }
+
+    /// Whether a column, of any type, is stored alike in both rows of one table.
+    pub(crate) fn has_image_of(self, other: Self, number: i16) -> bool {
+        match (self.datum(number), other.datum(number)) {
+            (None, None) => true,
+            // SAFETY: both values are of the column's type, which the slot's descriptor tells.
+            (Some(one), Some(two)) => unsafe {
+                let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*self.slot).tts_tupleDescriptor);
+                descriptor.get(number as usize - 1).is_some_and(|attribute| {
+                    let (by_value, length) = (attribute.attbyval, attribute.attlen.into());
+                    pg_sys::ffi::pg_guard_ffi_boundary(|| c::datum_image_eq(one, two, by_value, length))
+                })
+            },
+            _ => false,
+        }
+    }
+
     /// Bytes of a value of variable length, as it is when it is neither compressed nor stored elsewhere.
     pub(crate) fn bytes(self, column: TextColumn) -> usize {
         // SAFETY: the types of text columns are all varlenas.
@@ -97,12 +135,24 @@ impl<'a> Row<'a> {
 pub(crate) struct StoredRow(pub(super) pg_sys::HeapTuple);
 
 impl StoredRow {
-    /// The row with another vector, of the column's dimensions, or with none. Checks a domain's constraints, whose
-    /// errors jump over the caller: it must have nothing to drop, nor must its callers.
-    pub(crate) fn with_vector(self, table: &Table, column: VectorColumn, vector: Option<Vector>) -> Self {
+    /// The row with another vector, of the column's dimensions, or with none; and in a column of text the hash of the model
+    /// that it is of, where one keeps it. Checks a domain's constraints, whose errors jump over the caller: it must have
+    /// nothing to drop, nor must its callers.
+    pub(crate) fn with_vector(
+        self,
+        table: &Table,
+        column: VectorColumn,
+        vector: Option<Vector>,
+        hash: Option<(i16, Option<Written>)>,
+    ) -> Self {
         let value = vector.map(|vector| cast(vector, column));
-        let mut datum = value.unwrap_or(pg_sys::Datum::null());
-        let (mut number, mut is_null) = (i32::from(column.number), value.is_none());
+        let datum = value.unwrap_or(pg_sys::Datum::null());
+        let is_null = value.is_none();
+        let (hash_number, hash) = hash.unwrap_or_default();
+        let count = if hash_number > 0 { 2 } else { 1 };
+        let mut numbers = [i32::from(column.number), i32::from(hash_number)];
+        let mut values = [datum, hash.map_or(pg_sys::Datum::null(), |Written(text)| text)];
+        let mut nulls = [is_null, hash.is_none()];
         // SAFETY: the value is of the column's type, and the tuple is one of the table's.
         unsafe {
             if column.is_domain {
@@ -111,12 +161,23 @@ impl StoredRow {
             Self(pg_sys::heap_modify_tuple_by_cols(
                 self.0,
                 table.descriptor(),
-                1,
-                &raw mut number,
-                &raw mut datum,
-                &raw mut is_null,
+                count,
+                numbers.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
             ))
         }
+    }
+}
+
+/// A text in the current memory context.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written(pg_sys::Datum);
+
+impl Written {
+    pub(crate) fn new(text: &str) -> Self {
+        // SAFETY: copies a string that ends with NUL.
+        Self(unsafe { pg_sys::cstring_to_text(to_server(text).as_ptr()) }.into())
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) const SOCKET: &str = "base/pgsql_tmp_vector_embed/engine.sock";
 /// Why the engine could not be started the last time, for those who wait for it.
 const FAILURE: &str = "base/pgsql_tmp_vector_embed/start_failure";
 
+/// Held by the supervisor, and tells its process id.
+const SUPERVISOR: &str = "supervisor.lock";
+
 /// A lock file in the directory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lock {
@@ -27,26 +30,33 @@ pub(crate) enum Lock {
     Supervisor,
     /// Held by the backend that starts one.
     Starting,
+    /// Held by the worker that serves the queues of this database.
+    Worker(u32),
 }
 
 /// A lock that ends with this value, or with the process.
 #[derive(Debug)]
-pub(crate) struct Locked(#[expect(dead_code, reason = "the lock lives as long as the descriptor")] File);
+pub(crate) struct Locked(File);
+
+impl Locked {
+    /// Writes the id of this process to the lock file.
+    pub(crate) fn tell_process(&mut self) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all(std::process::id().to_string().as_bytes())
+    }
+}
 
 impl Lock {
     /// Takes the lock if nobody has it.
     pub(crate) fn try_take(self) -> Result<Option<Locked>, Error> {
         let name = match self {
-            Self::Supervisor => "supervisor.lock",
-            Self::Starting => "starting.lock",
+            Self::Supervisor => SUPERVISOR.to_owned(),
+            Self::Starting => "starting.lock".to_owned(),
+            Self::Worker(database) => format!("worker.{database}.lock"),
         };
         let path = Path::new(PATH).join(name);
         let open = || {
-            let create = DirBuilder::new().mode(0o700).create(PATH);
-            match create {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            create_directory()?;
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)
         };
         let failed = |error: io::Error| Error::RuntimeDirectory { path: path.display().to_string(), error };
@@ -57,6 +67,18 @@ impl Lock {
             Err(error) => Err(failed(error.into())),
         }
     }
+}
+
+pub(super) fn create_directory() -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(PATH) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The process id that the last supervisor has told. It need not live any more.
+pub(crate) fn supervisor() -> Option<i32> {
+    fs::read_to_string(Path::new(PATH).join(SUPERVISOR)).ok()?.parse().ok()
 }
 
 /// Notes why the engine could not be started by an attempt that began at `begin`, which becomes the note's time:

@@ -23,6 +23,11 @@ static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BATCH_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(512);
 /// In kilobytes.
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(32 << 10);
+/// In kilobytes.
+static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// In seconds.
+static IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30 * 60);
+static QUEUE_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 enum OverlongText {
@@ -39,6 +44,8 @@ pub(crate) struct EngineSettings {
     pub(crate) threads: usize,
     pub(crate) batch_tokens: usize,
     pub(crate) cache_kilobytes: usize,
+    pub(crate) max_memory_kilobytes: u64,
+    pub(crate) idle_seconds: u64,
 }
 
 /// Makes the settings known to PostgreSQL.
@@ -105,6 +112,36 @@ pub(crate) fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_int_guc(
+        c"vector_embed.max_memory",
+        c"Sets the memory for models.",
+        c"The models that were not used for longest make room for others. 0 means no limit.",
+        &MAX_MEMORY,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"vector_embed.idle_timeout",
+        c"Sets the time after which a model that nobody uses is unloaded.",
+        c"0 means never.",
+        &IDLE_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"vector_embed.queue_workers",
+        c"Sets the number of background workers that serve queues of rows to embed.",
+        c"0 leaves the queues alone.",
+        &QUEUE_WORKERS,
+        0,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     reserve_prefix();
 }
 
@@ -150,6 +187,11 @@ pub(crate) fn overlong() -> Overlong {
     }
 }
 
+/// How many workers may serve queues at once.
+pub(crate) fn queue_workers() -> usize {
+    QUEUE_WORKERS.get() as usize
+}
+
 /// The engine's settings as they are now.
 pub(crate) fn engine() -> EngineSettings {
     let path = MODEL_PATH.get().unwrap_or_default();
@@ -171,5 +213,7 @@ pub(crate) fn engine() -> EngineSettings {
         threads,
         batch_tokens: BATCH_TOKENS.get() as usize,
         cache_kilobytes: CACHE_SIZE.get() as usize,
+        max_memory_kilobytes: MAX_MEMORY.get() as u64,
+        idle_seconds: IDLE_TIMEOUT.get() as u64,
     }
 }

@@ -4,34 +4,18 @@
 //! owner without row security; what then runs, above all the triggers of the table it writes to, runs as the current
 //! user, as for any statement of his.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 
 use super::memory::Scratch;
+use super::receiver::into_store;
+use super::row::Row;
 use super::spi::{Bound, run_bound};
 use super::text::{Text, to_server};
 use super::vector::Vector;
 use crate::error::Error;
-
-mod c {
-    use std::ffi::c_char;
-
-    use pgrx::pg_sys;
-
-    unsafe extern "C-unwind" {
-        // Of executor/tstoreReceiver.h, which pgrx does not bind.
-        pub(super) fn SetTuplestoreDestReceiverParams(
-            receiver: *mut pg_sys::DestReceiver,
-            store: *mut pg_sys::Tuplestorestate,
-            context: pg_sys::MemoryContext,
-            detoast: bool,
-            target: pg_sys::TupleDesc,
-            message: *const c_char,
-        );
-    }
-}
 
 /// The name by which statements know their rows.
 pub(super) const ROWS: &CStr = c"vector_embed_rows";
@@ -53,6 +37,8 @@ pub(crate) enum Cell<'a> {
     Int(i32),
     Bool(bool),
     Text(&'a str),
+    /// Text in the server's encoding.
+    Raw(&'a CStr),
     Vector(Vector),
 }
 
@@ -63,7 +49,7 @@ impl Cell<'_> {
             (Self::Null, _)
                 | (Self::Int(_), CellKind::Int)
                 | (Self::Bool(_), CellKind::Bool)
-                | (Self::Text(_), CellKind::Text)
+                | (Self::Text(_) | Self::Raw(_), CellKind::Text)
                 | (Self::Vector(_), CellKind::Vector(_))
         )
     }
@@ -76,6 +62,8 @@ impl Cell<'_> {
             Self::Bool(value) => Some(value.into()),
             // SAFETY: copies a string that ends with NUL.
             Self::Text(text) => Some(unsafe { pg_sys::cstring_to_text(to_server(text).as_ptr()) }.into()),
+            // SAFETY: as above.
+            Self::Raw(text) => Some(unsafe { pg_sys::cstring_to_text(text.as_ptr()) }.into()),
             Self::Vector(vector) => Some(vector.datum()),
         }
     }
@@ -148,18 +136,9 @@ impl Rows {
         // drop when an error leaves it.
         unsafe {
             let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
-            let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-            let context = pg_sys::CurrentMemoryContext;
+            let receiver = into_store(store, pg_sys::CurrentMemoryContext, None);
             let mut descriptor = null_mut();
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                c::SetTuplestoreDestReceiverParams(
-                    receiver,
-                    store,
-                    context,
-                    false,
-                    null_mut(),
-                    std::ptr::null(),
-                );
                 run_bound(bound, receiver, Some(&mut descriptor));
             });
             if descriptor.is_null() {
@@ -167,6 +146,15 @@ impl Rows {
             }
             Ok(Answer { slot: None, store, descriptor })
         }
+    }
+
+    /// Runs a statement over the rows now; returns how many it has touched, or `None` if rules have made something else
+    /// of it. Of its errors only code, message, detail and hint are left.
+    pub(crate) fn execute(&self, owner: pg_sys::Oid, sql: &str, command: Command) -> Option<u64> {
+        let sql = to_server(sql);
+        let bound = self.bound(owner, sql.as_ptr(), command.kind());
+        // SAFETY: the rows live; the closure has nothing to drop when an error leaves it.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| run_bound(bound, pg_sys::None_Receiver, None)) }
     }
 
     /// A statement over the rows, to be run when nothing is left to drop. It is to touch `expected` rows, if that is
@@ -256,6 +244,12 @@ pub(crate) enum Outcome {
 }
 
 impl Statement {
+    /// Runs it now. Of its errors only code, message, detail and hint are left.
+    pub(crate) fn execute(self) -> Outcome {
+        // SAFETY: the closure has nothing to drop when an error leaves it.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| self.run()) }
+    }
+
     /// Runs it.
     ///
     /// # Safety
@@ -286,22 +280,27 @@ pub(crate) struct Answer {
     slot: Option<*mut pg_sys::TupleTableSlot>,
 }
 
+impl Answer {
+    /// The next row, which lives until the one after it is asked for.
+    pub(crate) fn next_row(&mut self) -> Option<Row<'_>> {
+        // SAFETY: the slot is of the rows' descriptor.
+        unsafe {
+            let slot = *self.slot.get_or_insert_with(|| {
+                pg_sys::MakeSingleTupleTableSlot(self.descriptor, &raw const pg_sys::TTSOpsMinimalTuple)
+            });
+            pg_sys::tuplestore_gettupleslot(self.store, true, false, slot).then(|| Row::from_slot(slot))
+        }
+    }
+}
+
 impl Iterator for Answer {
     type Item = Result<Vec<Option<String>>, Error>;
 
     /// The next row, its values as the server writes them.
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: the slot is of the rows' descriptor; a value's output function returns a string that ends with NUL.
-        unsafe {
-            let slot = *self.slot.get_or_insert_with(|| {
-                pg_sys::MakeSingleTupleTableSlot(self.descriptor, &raw const pg_sys::TTSOpsMinimalTuple)
-            });
-            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, slot) {
-                return None;
-            }
-            let count = (*self.descriptor).natts;
-            Some((1..=count).map(|number| output(slot, self.descriptor, number)).collect())
-        }
+        // SAFETY: the descriptor lives as long as this value.
+        let count = unsafe { (*self.descriptor).natts as i16 };
+        self.next_row().map(|row| (1..=count).map(|number| row.written(number)).collect())
     }
 }
 
@@ -327,19 +326,35 @@ pub(super) unsafe fn output(
     descriptor: pg_sys::TupleDesc,
     number: i32,
 ) -> Result<Option<String>, Error> {
-    // SAFETY: the caller's promise; the output function is that of the column's type.
+    // SAFETY: the caller's promise.
+    let written = unsafe { raw_output(slot, descriptor, number) };
+    written.map(|text| Text::from_server(text.to_bytes().into()).map(Text::into_string)).transpose()
+}
+
+/// The same, in the server's encoding.
+///
+/// # Safety
+///
+/// The slot must hold a row of this descriptor.
+pub(super) unsafe fn raw_output(
+    slot: *mut pg_sys::TupleTableSlot,
+    descriptor: pg_sys::TupleDesc,
+    number: i32,
+) -> Option<CString> {
+    // SAFETY: the caller's promise; the output function is that of the column's type, and returns a palloc'd string that
+    // ends with NUL.
     unsafe {
         let mut is_null = false;
         let value = pg_sys::slot_getattr(slot, number, &mut is_null);
         if is_null {
-            return Ok(None);
+            return None;
         }
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
         let of = pg_sys::SPI_gettypeid(descriptor, number);
         pg_sys::getTypeOutputInfo(of, &mut function, &mut is_varlena);
         let text = pg_sys::OidOutputFunctionCall(function, value);
-        let written = Text::from_server(CStr::from_ptr(text).to_bytes().into()).map(Text::into_string);
+        let written = CStr::from_ptr(text).to_owned();
         pg_sys::pfree(text.cast());
-        written.map(Some)
+        Some(written)
     }
 }

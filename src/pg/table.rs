@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::message::Watch;
 use super::text::{from_server, to_server};
+use super::types::{Type, VectorKind, is_not_null_domain, vector_kind};
 use crate::error::{ColumnFault, Error, TableFault};
 
 mod c {
@@ -44,6 +45,16 @@ impl Change {
             Self::Drop => pg_sys::AccessExclusiveLock,
         }
     }
+}
+
+/// How long a table's rows last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    Permanent,
+    /// Until a crash.
+    Unlogged,
+    /// As long as the session, which alone sees them.
+    Temporary,
 }
 
 /// What a relation is.
@@ -103,12 +114,6 @@ pub(crate) struct VectorColumn {
     pub(crate) type_oid: pg_sys::Oid,
     pub(crate) base_type: pg_sys::Oid,
     pub(crate) is_domain: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VectorKind {
-    Vector,
-    Halfvec,
 }
 
 /// When generated columns are read.
@@ -206,12 +211,26 @@ impl Table {
         from_server(unsafe { CStr::from_ptr(self.form().relname.data.as_ptr()) })
     }
 
+    /// The name of its schema.
+    pub(crate) fn schema(&self) -> String {
+        // SAFETY: the relation is open, so its schema exists; the name ends with NUL.
+        from_server(unsafe { CStr::from_ptr(pg_sys::get_namespace_name(self.form().relnamespace)) })
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self.form().relkind as u8 {
             pg_sys::RELKIND_RELATION => Kind::Ordinary,
             pg_sys::RELKIND_PARTITIONED_TABLE => Kind::Partitioned,
             pg_sys::RELKIND_FOREIGN_TABLE => Kind::Foreign,
             _ => Kind::Other,
+        }
+    }
+
+    pub(crate) fn persistence(&self) -> Persistence {
+        match self.form().relpersistence as u8 {
+            pg_sys::RELPERSISTENCE_TEMP => Persistence::Temporary,
+            pg_sys::RELPERSISTENCE_UNLOGGED => Persistence::Unlogged,
+            _ => Persistence::Permanent,
         }
     }
 
@@ -288,9 +307,29 @@ impl Table {
             pg_sys::JSONOID => TextKind::Plain,
             // SAFETY: both types exist. True for citext, which is stored as text is.
             other if unsafe { pg_sys::IsBinaryCoercible(other, pg_sys::TEXTOID) } => TextKind::Plain,
-            _ => return Err(self.fault(&column.name, ColumnFault::NoText { of: type_name(column.type_oid) })),
+            _ => {
+                return Err(
+                    self.fault(&column.name, ColumnFault::NoText { of: Type(column.type_oid).name() })
+                );
+            }
         };
         Ok(TextColumn { number: column.number, kind })
+    }
+
+    /// The column as one that keeps a model's hash: its number.
+    pub(crate) fn hash_column(&self, column: &Column) -> Result<i16, Error> {
+        const DIGITS: i32 = 64;
+        let header = pg_sys::VARHDRSZ as i32;
+        let is_text = match column.type_oid {
+            pg_sys::TEXTOID => true,
+            pg_sys::VARCHAROID => column.modifier < 0 || column.modifier - header >= DIGITS,
+            _ => false,
+        };
+        if is_text && column.generated == Generated::No {
+            Ok(column.number)
+        } else {
+            Err(self.fault(&column.name, ColumnFault::NoHash { of: Type(column.type_oid).name() }))
+        }
     }
 
     /// The column as one that takes vectors.
@@ -299,7 +338,7 @@ impl Table {
             return Err(self.fault(&column.name, ColumnFault::GeneratedVector));
         }
         let Some(kind) = vector_kind(column.base_type) else {
-            return Err(self.fault(&column.name, ColumnFault::NoVector { of: type_name(column.type_oid) }));
+            return Err(self.fault(&column.name, ColumnFault::NoVector { of: Type(column.type_oid).name() }));
         };
         Ok(VectorColumn {
             number: column.number,
@@ -447,6 +486,9 @@ pub(crate) struct KeyColumn {
     pub(crate) number: i16,
     /// The key's own equality.
     pub(super) operator: pg_sys::Oid,
+    /// Its own order: what is before, and what is behind another value.
+    pub(super) less: pg_sys::Oid,
+    pub(super) greater: pg_sys::Oid,
 }
 
 /// The columns of an index and their equality.
@@ -462,9 +504,13 @@ unsafe fn key_columns(index: pg_sys::Relation) -> Vec<KeyColumn> {
         let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), count);
         let column = |place: usize| {
             let (family, input) = (*(*index).rd_opfamily.add(place), *(*index).rd_opcintype.add(place));
-            let equal = pg_sys::BTEqualStrategyNumber as i16;
-            let operator = pg_sys::get_opfamily_member(family, input, input, equal);
-            KeyColumn { number: numbers[place], operator }
+            let member = |strategy: u32| pg_sys::get_opfamily_member(family, input, input, strategy as i16);
+            KeyColumn {
+                number: numbers[place],
+                operator: member(pg_sys::BTEqualStrategyNumber),
+                less: member(pg_sys::BTLessStrategyNumber),
+                greater: member(pg_sys::BTGreaterStrategyNumber),
+            }
         };
         (0..count).map(column).collect()
     }
@@ -559,57 +605,5 @@ pub(crate) fn trigger_comment(trigger: pg_sys::Oid) -> Option<String> {
     unsafe {
         let comment = pg_sys::GetComment(trigger, pg_sys::TriggerRelationId, 0);
         (!comment.is_null()).then(|| from_server(CStr::from_ptr(comment)))
-    }
-}
-
-fn type_name(oid: pg_sys::Oid) -> String {
-    // SAFETY: the type exists; returns a palloc'd string that ends with NUL.
-    from_server(unsafe { CStr::from_ptr(pg_sys::format_type_be(oid)) })
-}
-
-/// Whether this is pgvector's type `vector`.
-pub(crate) fn is_vector(oid: pg_sys::Oid) -> bool {
-    vector_kind(oid) == Some(VectorKind::Vector)
-}
-
-/// Which of pgvector's types this is. By its name in the extension `vector`, wherever that is installed.
-fn vector_kind(oid: pg_sys::Oid) -> Option<VectorKind> {
-    // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
-        if tuple.is_null() {
-            return None;
-        }
-        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
-        let kind = match CStr::from_ptr((*form).typname.data.as_ptr()).to_bytes() {
-            b"vector" => Some(VectorKind::Vector),
-            b"halfvec" => Some(VectorKind::Halfvec),
-            _ => None,
-        };
-        pg_sys::ReleaseSysCache(tuple);
-        kind.filter(|_| {
-            let extension = pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid);
-            extension != pg_sys::InvalidOid
-                && extension == pg_sys::get_extension_oid(c"vector".as_ptr(), true)
-        })
-    }
-}
-
-/// Whether the domain, or one it is made over, is NOT NULL.
-///
-/// # Safety
-///
-/// `oid` must be a type that exists.
-unsafe fn is_not_null_domain(oid: pg_sys::Oid) -> bool {
-    // SAFETY: a type's tuple holds its form until it is released.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
-        if tuple.is_null() {
-            return false;
-        }
-        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
-        let (not_null, base) = ((*form).typnotnull, (*form).typbasetype);
-        pg_sys::ReleaseSysCache(tuple);
-        not_null || (base != pg_sys::InvalidOid && is_not_null_domain(base))
     }
 }

@@ -107,6 +107,12 @@ pub(crate) fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// An SQLSTATE as it is written.
+pub(crate) fn sqlstate(code: pgrx::PgSqlErrorCode) -> String {
+    // SAFETY: returns a buffer of the server's that ends with NUL.
+    unsafe { CStr::from_ptr(pg_sys::unpack_sql_state(code as i32)) }.to_string_lossy().into_owned()
+}
+
 fn escape(c: char) -> String {
     if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
 }

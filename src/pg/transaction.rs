@@ -1,6 +1,11 @@
-//! The transaction that is under way.
+//! The transaction that is under way, and its parts.
 
-use pgrx::pg_sys;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+
+use crate::error::{Error, Failure};
 
 /// A subtransaction, or the transaction itself, told from all others of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,4 +32,122 @@ impl Subtransaction {
 fn start() -> pg_sys::TimestampTz {
     // SAFETY: reads a variable of the process.
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Calls `work` in a subtransaction of its own. If it fails, all that it did is undone. Cancels and the like are no
+/// failures of the work: they are passed on.
+pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
+    // SAFETY: as PL/pgSQL does it for a block with EXCEPTION. The subtransaction ends here, either way, and memory
+    // context and resource owner are again what they were.
+    unsafe {
+        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let contexts = pg_sys::error_context_stack;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let work = AssertUnwindSafe(work);
+        let outcome = PgTryBuilder::new(move || {
+            let whole = work;
+            (whole.0)().map_err(|error| error.failure())
+        })
+        .catch_others(|caught| match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if !ends_everything(report.sql_error_code()) =>
+            {
+                Err(Failure::new(report.sql_error_code(), report.message().to_owned()))
+            }
+            other => other.rethrow(),
+        })
+        .execute();
+        match &outcome {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => {
+                pg_sys::error_context_stack = contexts;
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        outcome
+    }
+}
+
+/// Whether an error is none of the work's: it was cancelled, the server shuts down, or the disk is full.
+fn ends_everything(code: PgSqlErrorCode) -> bool {
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
+            | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN
+            | PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW
+            | PgSqlErrorCode::ERRCODE_DATABASE_DROPPED
+            | PgSqlErrorCode::ERRCODE_DISK_FULL
+            | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+    )
+}
+
+/// Raises PostgreSQL's own error where nothing can be written.
+pub(crate) fn refuse_on_standby(command: &std::ffi::CStr) {
+    // SAFETY: a string that ends with NUL.
+    unsafe { pg_sys::PreventCommandDuringRecovery(command.as_ptr()) };
+}
+
+/// The transaction of a procedure that commits in between.
+#[derive(Debug)]
+pub(crate) struct Committing(());
+
+impl Committing {
+    /// Begins, if the procedure was not called within a transaction block or by a function.
+    pub(crate) fn begin(
+        procedure: &'static str,
+        call: &super::procedure::ProcedureCall,
+    ) -> Result<Self, Error> {
+        if call.is_atomic() {
+            return Err(Error::Atomic(procedure));
+        }
+        // SAFETY: ended by the end of this value, or else of the transaction.
+        super::spi::check(unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32) })?;
+        Ok(Self(()))
+    }
+
+    /// Commits and begins the next transaction, which has no snapshot until [`Self::look`].
+    pub(crate) fn commit(&self) {
+        // SAFETY: this value's connection is the current one.
+        unsafe { pg_sys::SPI_commit() };
+    }
+
+    /// Takes a snapshot that lasts until the transaction ends, for what is looked up in it.
+    pub(crate) fn look(&self) {
+        // SAFETY: a procedure runs in a portal.
+        unsafe { pg_sys::EnsurePortalSnapshotExists() };
+    }
+}
+
+/// Takes the lock that tells who works at something, until the transaction ends; `object` is one of those that
+/// `class` holds. Nothing is held up by it: whoever does not get it knows that somebody else works at it. Returns whether
+/// it was free.
+pub(crate) fn lock_work(class: pg_sys::Oid, object: u32) -> bool {
+    // SAFETY: a lock of the kind that objects have which are no relations, as `LockDatabaseObject` takes it.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: class.to_u32(),
+            locktag_field3: object,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+        let result = pg_sys::LockAcquire(&tag, mode, false, true);
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        // After an error the end of the transaction closes it.
+        if !std::thread::panicking() {
+            // SAFETY: there is a connection.
+            unsafe { pg_sys::SPI_finish() };
+        }
+    }
 }

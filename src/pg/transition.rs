@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::row::{Row, vector_type_beside};
 use super::spi::{Bound, UpdateFrom, Updated};
 use super::statement::ROWS;
-use super::table::{KeyColumn, Table, TextColumn, VectorColumn};
+use super::table::{KeyColumn, Table, TextColumn, VectorColumn, quote_literal};
 use super::text::{from_server, to_server};
 use super::vector::Vector;
 use crate::error::{Error, TableFault};
@@ -97,6 +97,8 @@ pub(crate) struct WriteBack<'t> {
     key: Vec<KeyColumn>,
     embedding: VectorColumn,
     sources: Vec<TextColumn>,
+    /// The column that keeps the hash of the vector's model, and this.
+    hash: Option<(i16, String)>,
     descriptor: pg_sys::TupleDesc,
     store: *mut pg_sys::Tuplestorestate,
     count: usize,
@@ -110,6 +112,7 @@ impl<'t> WriteBack<'t> {
         table: &'t Table,
         embedding: VectorColumn,
         sources: &[TextColumn],
+        hash: Option<(i16, String)>,
     ) -> Result<Self, Error> {
         let key = table.primary_key()?;
         let copied: Vec<(i16, CString)> = key
@@ -132,7 +135,7 @@ impl<'t> WriteBack<'t> {
             pg_sys::TupleDescInitEntry(descriptor, number, COMPUTED.as_ptr(), vector, -1, 0);
             (descriptor, pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem))
         };
-        Ok(Self { table, key, embedding, sources: sources.to_vec(), descriptor, store, count: 0 })
+        Ok(Self { table, key, embedding, sources: sources.to_vec(), hash, descriptor, store, count: 0 })
     }
 
     /// Notes a row in the current memory context until its vector is there.
@@ -210,8 +213,12 @@ impl<'t> WriteBack<'t> {
     }
 
     fn update(&self) -> String {
+        let hash = self.hash.as_ref().map_or(String::new(), |(column, hash)| {
+            let column = self.table.quoted_column(*column);
+            format!(", {column} = CASE WHEN v.computed IS NULL THEN NULL ELSE {} END", quote_literal(hash))
+        });
         format!(
-            "UPDATE {} AS t SET {} = v.computed FROM vector_embed_rows AS v WHERE {}",
+            "UPDATE {} AS t SET {} = v.computed{hash} FROM vector_embed_rows AS v WHERE {}",
             self.table.quoted_name(),
             self.table.quoted_column(self.embedding.number),
             self.unchanged()

@@ -8,7 +8,7 @@ use super::text::from_server;
 
 /// A type that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Type(pub(super) pg_sys::Oid);
+pub(crate) struct Type(pub(crate) pg_sys::Oid);
 
 impl Type {
     pub(crate) const SMALLINT: Self = Self(pg_sys::INT2OID);
@@ -41,6 +41,18 @@ impl Type {
         (operator != pg_sys::InvalidOid).then(|| operator_sql(operator))?
     }
 
+    /// SQL for a value as bytes that are equal only if the values are stored alike; its own binary output.
+    pub(crate) fn binary(self, value: &str) -> String {
+        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: raises an error unless the type has such a function, which then exists; names end with NUL.
+        unsafe {
+            pg_sys::getTypeBinaryOutputInfo(self.0, &mut function, &mut is_varlena);
+            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
+            let name = pg_sys::quote_qualified_identifier(schema, pg_sys::get_func_name(function));
+            format!("{}({value})", from_server(CStr::from_ptr(name)))
+        }
+    }
+
     /// Whether its values can be sorted.
     pub(crate) fn has_order(self) -> bool {
         // SAFETY: as above.
@@ -71,8 +83,15 @@ impl Type {
     }
 }
 
+/// One of pgvector's types that vectors are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VectorKind {
+    Vector,
+    Halfvec,
+}
+
 /// `OPERATOR(schema.name)`, which does not depend on the `search_path`.
-fn operator_sql(oid: pg_sys::Oid) -> Option<String> {
+pub(super) fn operator_sql(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: an operator's tuple holds its form until it is released; names end with NUL.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::OPEROID as i32, oid.into());
@@ -87,5 +106,52 @@ fn operator_sql(oid: pg_sys::Oid) -> Option<String> {
             let schema = from_server(CStr::from_ptr(pg_sys::quote_identifier(schema)));
             format!("OPERATOR({schema}.{name})")
         })
+    }
+}
+
+/// Whether this is pgvector's type `vector`.
+pub(crate) fn is_vector(oid: pg_sys::Oid) -> bool {
+    vector_kind(oid) == Some(VectorKind::Vector)
+}
+
+/// Which of pgvector's types this is. By its name in the extension `vector`, wherever that is installed.
+pub(super) fn vector_kind(oid: pg_sys::Oid) -> Option<VectorKind> {
+    // SAFETY: lookups in the catalogs; a type's tuple holds its form until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let kind = match CStr::from_ptr((*form).typname.data.as_ptr()).to_bytes() {
+            b"vector" => Some(VectorKind::Vector),
+            b"halfvec" => Some(VectorKind::Halfvec),
+            _ => None,
+        };
+        pg_sys::ReleaseSysCache(tuple);
+        kind.filter(|_| {
+            let extension = pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, oid);
+            extension != pg_sys::InvalidOid
+                && extension == pg_sys::get_extension_oid(c"vector".as_ptr(), true)
+        })
+    }
+}
+
+/// Whether the domain, or one it is made over, is NOT NULL.
+///
+/// # Safety
+///
+/// `oid` must be a type that exists.
+pub(super) unsafe fn is_not_null_domain(oid: pg_sys::Oid) -> bool {
+    // SAFETY: a type's tuple holds its form until it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, oid.into());
+        if tuple.is_null() {
+            return false;
+        }
+        let form = pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_type>(tuple);
+        let (not_null, base) = ((*form).typnotnull, (*form).typbasetype);
+        pg_sys::ReleaseSysCache(tuple);
+        not_null || (base != pg_sys::InvalidOid && is_not_null_domain(base))
     }
 }

@@ -36,6 +36,44 @@ pub(crate) fn notice(message: String) {
     Message { code, message, detail: None, hint: None }.report(PgLogLevel::NOTICE);
 }
 
+/// So many rows, in words.
+fn rows(count: i64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
+}
+
+/// Warns that nobody serves queues at the moment.
+pub(crate) fn no_supervisor(error: &Error) {
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: "rows are queued, but cannot be embedded now".to_owned(),
+        detail: Some(format!("The supervisor could not be started: {error}.")),
+        hint: Some("They wait until a session can start it.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
+}
+
+/// Warns that a queue has been emptied but for rows that have failed.
+pub(crate) fn failed_rows(table: &str, items: i64) {
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: format!("{} of relation \"{table}\" could not be embedded", rows(items)),
+        detail: None,
+        hint: Some("vector_embed.failures tells why, and when they are tried again.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
+}
+
+/// Warns that rows of a queue that is dropped will not get their vectors.
+pub(crate) fn dropped_queue(table: &str, column: &str, count: i64) {
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message: format!("{} of relation \"{table}\" waited to be embedded", rows(count)),
+        detail: Some(format!("What \"{column}\" has for them is not of their text.")),
+        hint: None,
+    }
+    .report(PgLogLevel::WARNING);
+}
+
 /// Warns that a trigger comes after ours and may change a text whose vector has been made.
 pub(crate) fn later_trigger(later: &str, ours: &str) {
     Message {
@@ -69,4 +107,15 @@ pub(crate) fn losses(table: &str, losses: Losses) {
     });
     Message { code: PgSqlErrorCode::ERRCODE_WARNING, message, detail, hint: None }
         .report(PgLogLevel::WARNING);
+}
+
+/// Warns of rows that have no vectors because of themselves; tells why of the first.
+pub(crate) fn left(message: String, key: &str, code: &str, reason: &str) {
+    Message {
+        code: PgSqlErrorCode::ERRCODE_WARNING,
+        message,
+        detail: Some(format!("The first has key {key}, error {code}: {reason}.")),
+        hint: Some("Change these rows, and call it again.".to_owned()),
+    }
+    .report(PgLogLevel::WARNING);
 }

@@ -45,6 +45,8 @@ impl EngineProcess {
             .args(["--threads", &settings.threads.to_string()])
             .args(["--batch-tokens", &settings.batch_tokens.to_string()])
             .args(["--cache-size", &settings.cache_kilobytes.to_string()])
+            .args(["--max-memory", &settings.max_memory_kilobytes.to_string()])
+            .args(["--idle-timeout", &settings.idle_seconds.to_string()])
             .args(["--restarts", &restarts.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());

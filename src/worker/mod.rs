@@ -1,6 +1,10 @@
-//! The supervisor: keeps one engine running for the whole server.
+//! Background workers: the supervisor, which keeps one engine running for the whole server, and the queue workers that it
+//! starts.
 
+mod dispatch;
 mod engine_process;
+mod queue;
+mod serve;
 mod supervisor;
 
 use pgrx::pg_sys;

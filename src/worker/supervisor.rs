@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::prelude::*;
 
+use super::dispatch::Dispatch;
 use super::engine_process::{Ended, EngineProcess, describe, executable};
 use crate::pg::runtime_dir::{self, Lock, Locked};
 use crate::pg::settings::{self, EngineSettings};
@@ -27,7 +28,13 @@ pub extern "C-unwind" fn vector_embed_supervisor_main(_argument: pg_sys::Datum) 
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );
     match take_lock() {
-        Ok(Some(lock)) => Supervisor::new(lock).run(),
+        Ok(Some(mut lock)) => {
+            background::be_told_of_workers();
+            if let Err(error) = lock.tell_process() {
+                warning!("vector_embed: could not write the supervisor's process id: {error}");
+            }
+            Supervisor::new(lock).run();
+        }
         // Another supervisor serves this server already.
         Ok(None) => {}
         Err(error) => error.message().report(PgLogLevel::ERROR),
@@ -55,6 +62,7 @@ struct Supervisor {
     kill_at: Option<Instant>,
     /// The last failure to start that was logged.
     logged: String,
+    queues: Dispatch,
     _lock: Locked,
 }
 
@@ -68,6 +76,7 @@ impl Supervisor {
             next_start: Instant::now(),
             kill_at: None,
             logged: String::new(),
+            queues: Dispatch::new(),
             _lock: lock,
         }
     }
@@ -92,7 +101,7 @@ impl Supervisor {
                 Some(_) => Duration::from_secs(1),
                 None => self.next_start.saturating_duration_since(Instant::now()),
             };
-            latch::sleep(wait);
+            latch::sleep(wait.min(self.queues.turn()));
         }
         self.stop();
     }
@@ -185,6 +194,7 @@ impl Supervisor {
 
     /// The server is going down.
     fn stop(mut self) {
+        self.queues.stop();
         if let Some(engine) = &mut self.engine {
             engine.terminate();
             engine.wait(GRACE);

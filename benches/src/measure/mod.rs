@@ -11,6 +11,7 @@ mod contest;
 mod first_call;
 mod growth;
 mod later;
+mod layout;
 mod memory;
 mod passages;
 mod planning;
@@ -52,6 +53,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     cold::MEASUREMENT,
     memory::MEASUREMENT,
     planning::MEASUREMENT,
+    layout::MEASUREMENT,
 ];
 
 /// Something that is measured.

@@ -76,6 +76,16 @@ pub enum Error {
     /// The model needs more memory than there is.
     #[error("out of memory while computing the embedding")]
     OutOfMemory,
+    /// The model alone is larger than all models may be together.
+    #[error("model \"{name}\" does not fit into the memory for models")]
+    OverMemory {
+        /// The model.
+        name: String,
+        /// Bytes that it needs.
+        bytes: u64,
+        /// Bytes that models may take.
+        limit: u64,
+    },
     /// The model could not compute.
     #[error("could not compute the embedding")]
     Compute {
@@ -240,7 +250,7 @@ impl Error {
             Self::MoreNeeded => FailureCode::MoreNeeded,
             Self::BadChunks { .. } => FailureCode::BadChunks,
             Self::Refused => FailureCode::RefusedText,
-            Self::OutOfMemory => FailureCode::OutOfMemory,
+            Self::OutOfMemory | Self::OverMemory { .. } => FailureCode::OutOfMemory,
             Self::Compute { .. } => FailureCode::ComputeFailed,
             Self::BadRequest { .. } => FailureCode::BadRequest,
             Self::Version { .. } => FailureCode::VersionMismatch,
@@ -264,6 +274,11 @@ impl Error {
                 format!("It has no place where it could be cut, for more than {most} bytes.")
             }
             Self::BadChunks { problem, .. } => problem.detail(),
+            Self::OverMemory { bytes, limit, .. } => format!(
+                "It takes {} kB of memory where vector_embed.max_memory is {} kB.",
+                bytes.div_ceil(1024),
+                limit / 1024
+            ),
             Self::Version { client } => {
                 format!("The library is build {client}, the engine {}.", vector_embed_protocol::BUILD_ID)
             }
@@ -295,6 +310,9 @@ impl Error {
             Self::Version { .. } => "Reconnect to load the installed library.".to_owned(),
             Self::OutOfMemory => {
                 "Lower vector_embed.batch_tokens, or give the server more memory.".to_owned()
+            }
+            Self::OverMemory { .. } => {
+                "Raise vector_embed.max_memory and reload the configuration.".to_owned()
             }
             // What is to be done depends on where the vectors are stored, which the client knows.
             Self::Drifted { .. } => String::new(),

@@ -28,11 +28,11 @@ pub use chunk::{Chunk, ChunkRequest, ChunkRule, Format, MAX_CHUNKS, append_chunk
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES};
 pub use reply::{Effort, FailureCode, FailureReply, Reply, VectorsFrame, VectorsReply};
 pub use request::{EmbedRequest, Overlong, Purpose, Request, Texts, append_embed, append_token_count};
-pub use status::{EngineStats, ModelInfo};
+pub use status::{EngineStats, ModelCounters, ModelInfo, ModelStats};
 pub use wire::Malformed;
 
 /// Raised whenever a frame's meaning changes; both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// Fingerprint of the sources this side was built from, see `build.rs`.
 pub const BUILD_ID: &str = env!("VECTOR_EMBED_BUILD_ID");
@@ -63,6 +63,7 @@ mod kind {
     pub(crate) const MODELS: u8 = 4;
     pub(crate) const STATS: u8 = 5;
     pub(crate) const CHUNK: u8 = 6;
+    pub(crate) const MODEL_STATS: u8 = 7;
 
     pub(crate) const WELCOME: u8 = 129;
     pub(crate) const STARTED: u8 = 130;
@@ -73,6 +74,7 @@ mod kind {
     pub(crate) const FAILURE: u8 = 135;
     pub(crate) const FINISHED: u8 = 136;
     pub(crate) const CHUNKS: u8 = 137;
+    pub(crate) const MODEL_STATISTICS: u8 = 138;
 }
 
 /// Whether `name` may name a model: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.

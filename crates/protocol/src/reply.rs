@@ -3,7 +3,7 @@
 use crate::chunk::{Chunk, put_chunks, read_chunks};
 use crate::frame::{FRAME_HEADER_BYTES, append_frame};
 use crate::kind;
-use crate::status::{EngineStats, ModelInfo};
+use crate::status::{EngineStats, ModelInfo, ModelStats};
 use crate::wire::{Malformed, Reader, cut, put_string, put_u16, put_u32};
 use crate::{MAX_DIMENSIONS, MAX_MESSAGE_BYTES, MAX_SHORT_STRING, MAX_TEXTS};
 
@@ -69,6 +69,13 @@ pub enum Reply<'a> {
         id: u32,
         /// The counters.
         stats: Box<EngineStats>,
+    },
+    /// What the engine knows of the models that were asked for since it started, sorted by name.
+    ModelStats {
+        /// The request's number.
+        id: u32,
+        /// The models.
+        models: Vec<ModelStats>,
     },
     /// A request, or the handshake (`id` 0), failed.
     Failure(FailureReply),
@@ -271,6 +278,12 @@ impl<'a> Reply<'a> {
                 let id = r.u32("request number")?;
                 Reply::Stats { id, stats: Box::new(EngineStats::read(&mut r)?) }
             }
+            kind::MODEL_STATISTICS => {
+                let id = r.u32("request number")?;
+                let count = r.count(MAX_MODELS, "number of models")?;
+                let models = (0..count).map(|_| ModelStats::read(&mut r)).collect::<Result<_, _>>()?;
+                Reply::ModelStats { id, models }
+            }
             kind::FAILURE => Reply::Failure(FailureReply {
                 id: r.u32("request number")?,
                 code: FailureCode::from_u16(r.u16("failure code")?)?,
@@ -333,6 +346,11 @@ impl<'a> Reply<'a> {
             Reply::Stats { id, stats } => append_frame(out, kind::STATISTICS, |out| {
                 put_u32(out, *id);
                 stats.put(out);
+            }),
+            Reply::ModelStats { id, models } => append_frame(out, kind::MODEL_STATISTICS, |out| {
+                put_u32(out, *id);
+                put_u32(out, models.len().min(MAX_MODELS) as u32);
+                models.iter().take(MAX_MODELS).for_each(|model| model.put(out));
             }),
             Reply::Failure(failure) => append_frame(out, kind::FAILURE, |out| {
                 put_u32(out, failure.id);

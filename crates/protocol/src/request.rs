@@ -55,6 +55,11 @@ pub enum Request<'a> {
         /// embedding with it would get.
         name: Option<&'a str>,
     },
+    /// The counters of models; answered by [`Reply::ModelStats`].
+    ModelStats {
+        /// Number that the answer carries.
+        id: u32,
+    },
     /// The engine's counters; answered by [`Reply::Stats`].
     Stats {
         /// Number that the answer carries.
@@ -191,6 +196,7 @@ impl<'a> Request<'a> {
             }
             kind::CHUNK => return ChunkRequest::read(r).map(Request::Chunk),
             kind::STATS => Request::Stats { id: r.u32("request number")? },
+            kind::MODEL_STATS => Request::ModelStats { id: r.u32("request number")? },
             other => {
                 return Err(Malformed::Unknown { what: "request", value: other.into() });
             }
@@ -219,6 +225,7 @@ impl<'a> Request<'a> {
                 put_string(out, name.unwrap_or_default());
             }),
             Request::Stats { id } => append_frame(out, kind::STATS, |out| put_u32(out, *id)),
+            Request::ModelStats { id } => append_frame(out, kind::MODEL_STATS, |out| put_u32(out, *id)),
         }
     }
 }

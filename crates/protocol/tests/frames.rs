@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use vector_embed_protocol::fuzz::frames;
 use vector_embed_protocol::{
     Chunk, ChunkRule, Effort, EmbedRequest, EngineStats, FRAME_HEADER_BYTES, FailureCode, FailureReply,
-    Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelInfo, Overlong, Purpose, Reply, Request, Texts,
-    VectorsFrame, append_chunk, append_embed, append_token_count,
+    Format, FrameHeader, MAX_FRAME_BYTES, Malformed, ModelCounters, ModelInfo, ModelStats, Overlong, Purpose,
+    Reply, Request, Texts, VectorsFrame, append_chunk, append_embed, append_token_count,
 };
 
 /// Splits one frame off `bytes`, which must hold exactly one.
@@ -216,12 +216,15 @@ fn other_replies() -> Vec<Reply<'static>> {
         normalized: true,
         query_prompt: "query: ".into(),
         format: "safetensors".into(),
+        precision: "fp32".into(),
         bytes: 1 << 40,
         hash: "00ff".into(),
         loaded: true,
         ..ModelInfo::default()
     };
     let stats = EngineStats { pid: 1, texts: 2, errors: u64::MAX, ..EngineStats::default() };
+    let counters = ModelCounters { loads: 3, texts: u64::MAX, ..ModelCounters::default() };
+    let counted = ModelStats { name: "m".into(), hash: "00ff".into(), counters };
     let failure = FailureReply {
         id: 9,
         code: FailureCode::RefusedText,
@@ -243,6 +246,7 @@ fn other_replies() -> Vec<Reply<'static>> {
         },
         Reply::Models { id: 4, models: vec![model, ModelInfo::default()] },
         Reply::Stats { id: 4, stats: Box::new(stats) },
+        Reply::ModelStats { id: 4, models: vec![counted, ModelStats::default()] },
         Reply::Failure(failure.clone()),
         Reply::Failure(FailureReply { code: FailureCode::Drifted, position: None, ..failure }),
     ]

@@ -3,12 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attachment::{Filler, Record, Recorded, Timing, fillers};
 use super::chunks;
-use super::statement;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::target::Target;
+use crate::attachment::{self, Filler, Record, Recorded, Timing, check_kind, fillers};
 use crate::client;
+use crate::client::vectors;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::settings::Model;
 use crate::pg::spi;
@@ -17,7 +16,9 @@ use crate::pg::table::{
 };
 use crate::pg::text::{ServerText, Text};
 use crate::pg::vector::TextArray;
+use crate::pg::wake;
 use crate::pg::warning::{self, notice};
+use crate::queue::{self, Access, Queue};
 
 /// Triggers fire in the order of their names: what others change in a text is to come before.
 const TRIGGER_PREFIX: &str = "zz_vector_embed_";
@@ -29,6 +30,7 @@ fn attach(
     columns: Option<TextArray<'_>>,
     model: Option<Text<'_>>,
     timing: Option<Text<'_>>,
+    provenance: Option<Text<'_>>,
 ) {
     let given = || {
         let columns = columns.as_ref().ok_or(Error::Null("columns"))?;
@@ -41,6 +43,8 @@ fn attach(
             columns: columns.collect::<Option<_>>().ok_or(Error::Null("a column"))?,
             model: model.name()?.into_owned(),
             timing: parse_timing(timing.as_ref().ok_or(Error::Null("timing"))?.as_str())?,
+            provenance: provenance.as_ref().map(|column| column.as_str().to_owned()),
+            replaces: None,
         })
     };
     given().and_then(|wish| wish.carry_out()).or_raise();
@@ -58,17 +62,34 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
         }
         drop(seen);
         let table = Table::open_to_change(relation, Change::Drop)?;
-        fillers(&table)
-            .iter()
-            .filter(|filler| is_attached(filler))
-            .try_for_each(|filler| drop_trigger(&table, &filler.trigger))
+        let mut fillers = fillers(&table);
+        fillers.retain(is_attached);
+        fillers.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
+        let rows = drop_queue(&table, &fillers)?;
+        if rows > 0 {
+            warning::dropped_queue(&table.name(), embedding.as_str(), rows);
+        }
+        Ok(())
     };
     detached().or_raise();
 }
 
-/// A column, its table's rows, and of these how many have a vector and how many lack one. The latter are not known
-/// where columns are not what they were.
-type Counted = (ServerText, i64, Option<i64>, Option<i64>);
+/// Drops the queue of a column that these triggers have filled, if there is one; returns how many rows waited.
+pub(in crate::api) fn drop_queue(table: &Table, dropped: &[Filler]) -> Result<i64, Error> {
+    let Some(queue) = existing_queue(table, dropped) else { return Ok(0) };
+    let rows = queue.count()?;
+    queue.drop_table().map(|()| rows)
+}
+
+/// The queue of a column that these triggers fill, if it is as it should be.
+fn existing_queue<'t>(table: &'t Table, fillers: &[Filler]) -> Option<Queue<'t>> {
+    let name = fillers.iter().find_map(|filler| filler.queue.as_ref())?;
+    Queue::open(table, name, Access::Read).ok()
+}
+
+/// A column, its table's rows, and of these how many have a vector, how many lack one and how many wait in a queue. What
+/// cannot be known, because columns are not what they were, is `None`.
+type Counted = (ServerText, i64, Option<i64>, Option<i64>, Option<i64>);
 
 type Counts = TableIterator<
     'static,
@@ -77,6 +98,7 @@ type Counts = TableIterator<
         name!(total, i64),
         name!(embedded, Option<i64>),
         name!(missing, Option<i64>),
+        name!(pending, Option<i64>),
     ),
 >;
 
@@ -98,6 +120,14 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     attached.dedup();
     // -1 tells what is not known.
     let unknown = || ["-1::bigint".to_owned(), "-1::bigint".to_owned()];
+    let served = queue::served(&table)?;
+    let pending = |embedding: &str| match served.iter().find(|served| served.work.column() == embedding) {
+        None => "0::bigint".to_owned(),
+        Some(served) => match Queue::open(&table, &served.queue, Access::Read) {
+            Ok(queue) if queue.table.may_be_read() => queue.count_of_rows(),
+            _ => "-1::bigint".to_owned(),
+        },
+    };
     let mut counts = vec!["pg_catalog.count(*)".to_owned()];
     for arguments in &attached {
         let columns = arguments.get(2..).unwrap_or_default();
@@ -117,10 +147,12 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
             // Its columns are not what they were.
             unknown()
         });
+        counts.push(pending(&arguments[0]));
     }
     let of_chunks = chunks::status::counts(&table);
     for of_table in &of_chunks {
         counts.extend(of_table.aggregates.clone().unwrap_or_else(unknown));
+        counts.push(pending(&of_table.embedding));
     }
     if counts.len() == 1 {
         return Ok(Vec::new());
@@ -131,27 +163,47 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     let names = attached.into_iter().map(|mut arguments| arguments.swap_remove(0));
     let names = names.chain(of_chunks.into_iter().map(|of_table| of_table.embedding));
     let rows = names
-        .zip(numbers[1..].chunks_exact(2))
-        .map(|(name, pair)| (ServerText(name), numbers[0], known(pair[0]), known(pair[1])));
+        .zip(numbers[1..].chunks_exact(3))
+        .map(|(name, of)| (ServerText(name), numbers[0], known(of[0]), known(of[1]), known(of[2])));
     Ok(rows.collect())
+}
+
+/// For the view: the queue in a comment.
+#[pg_extern(sql = false)]
+fn recorded_queue(comment: Text<'_>) -> Option<ServerText> {
+    attachment::queue_in(comment.as_str()).map(ServerText)
+}
+
+/// For the view: the hash in a comment, the empty string if it cannot be read, NULL if there is none.
+#[pg_extern(sql = false)]
+fn recorded_model_hash(comment: Text<'_>) -> Option<String> {
+    match Recorded::from_comment(Some(comment.as_str())) {
+        Recorded::Nothing => None,
+        Recorded::Hash(hash) => Some(hash),
+        Recorded::Unreadable => Some(String::new()),
+    }
 }
 
 fn parse_timing(timing: &str) -> Result<Timing, Error> {
     match timing {
         "row" => Ok(Timing::Row),
         "statement" => Ok(Timing::Statement),
-        "queue" => Err(Error::QueueTiming),
+        "queue" => Ok(Timing::Queue),
         other => Err(Error::Timing(other.to_owned())),
     }
 }
 
 /// What somebody wants attached.
-struct Wish {
-    relation: pg_sys::Oid,
-    embedding: String,
-    columns: Vec<String>,
-    model: String,
-    timing: Timing,
+#[derive(Debug)]
+pub(in crate::api) struct Wish {
+    pub(in crate::api) relation: pg_sys::Oid,
+    pub(in crate::api) embedding: String,
+    pub(in crate::api) columns: Vec<String>,
+    pub(in crate::api) model: String,
+    pub(in crate::api) timing: Timing,
+    pub(in crate::api) provenance: Option<String>,
+    /// The column that this one is to take the place of.
+    pub(in crate::api) replaces: Option<String>,
 }
 
 impl Wish {
@@ -163,7 +215,7 @@ impl Wish {
             let hash = client::model(&self.model)?.hash;
             let existing = self.compatible(&table, &hash)?;
             self.probe(&table, &target, &hash)?;
-            if self.is_fulfilled_by(&existing) {
+            if self.is_fulfilled_by(&table, &existing) {
                 let (column, name) = (&self.embedding, table.name());
                 notice(format!("column \"{column}\" of relation \"{name}\" is already attached, skipping"));
                 return Ok(());
@@ -173,10 +225,36 @@ impl Wish {
         let change = if existing.is_empty() { Change::Add } else { Change::Drop };
         let table = Table::open_to_change(self.relation, change)?;
         self.check(&table)?;
-        self.compatible(&table, &hash)?
-            .iter()
-            .try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
-        self.create(&table, &Record { timing: self.timing, hash: &hash, arguments: &[] })
+        let existing = self.compatible(&table, &hash)?;
+        existing.iter().try_for_each(|filler| drop_trigger(&table, &filler.trigger))?;
+        self.create(&table, &hash, &existing)
+    }
+
+    /// The queue that the triggers are to have; one that there is, or a new one. Lets go of one that is not wanted.
+    fn queue(&self, table: &Table, existing: &[Filler]) -> Result<Option<String>, Error> {
+        let there_is = existing_queue(table, existing);
+        match (self.timing, there_is) {
+            (Timing::Queue, Some(queue)) => Ok(Some(queue.table.name())),
+            (Timing::Queue, None) => {
+                let name = Queue::create(table, &self.embedding)?;
+                // So that the database is known for one with queues.
+                wake::after_commit();
+                Ok(Some(name))
+            }
+            (_, Some(queue)) => {
+                // Their vectors would never be made: other triggers see changes only.
+                match queue.count()? {
+                    0 => queue.drop_table().map(|()| None),
+                    rows => Err(table.unfit(TableFault::RowsWait { rows })),
+                }
+            }
+            (_, None) => Ok(None),
+        }
+    }
+
+    /// The arguments of the triggers.
+    fn arguments(&self) -> impl Iterator<Item = &String> {
+        [&self.embedding, &self.model].into_iter().chain(&self.columns)
     }
 
     /// Makes sure that the model can be loaded and its vectors fit. For some models only that tells how long they are.
@@ -216,10 +294,11 @@ impl Wish {
         Ok(existing)
     }
 
-    fn check(&self, table: &Table) -> Result<Target, Error> {
+    /// Fails unless table and columns can have what is wanted.
+    pub(in crate::api) fn check(&self, table: &Table) -> Result<Target, Error> {
         let moment = match self.timing {
             Timing::Row => Moment::Before,
-            Timing::Statement => Moment::After,
+            Timing::Statement | Timing::Queue => Moment::After,
         };
         if table.kind() == Kind::Other {
             return Err(table.unfit(TableFault::Kind));
@@ -228,22 +307,34 @@ impl Wish {
             return Err(Error::NoColumns);
         }
         let target = Target::new(table, &self.embedding, &self.model, &self.columns, moment)?;
-        if self.timing == Timing::Statement {
-            statement::check_kind(table)?;
+        if let Some(provenance) = &self.provenance {
+            if *provenance == self.embedding || self.columns.contains(provenance) {
+                return Err(table.fault(provenance, ColumnFault::Repeated));
+            }
+            table.hash_column(&table.column(provenance)?)?;
+        }
+        if self.timing != Timing::Row {
+            check_kind(table)?;
             table.primary_key()?;
             if table.column(&self.embedding)?.not_null {
-                return Err(table.fault(&self.embedding, ColumnFault::NotNull));
+                let timing = self.timing.name();
+                return Err(table.fault(&self.embedding, ColumnFault::NotNull { timing }));
             }
         }
         Ok(target)
     }
 
     /// Whether the triggers are those that would be made, and fire as these would.
-    fn is_fulfilled_by(&self, fillers: &[Filler]) -> bool {
+    fn is_fulfilled_by(&self, table: &Table, fillers: &[Filler]) -> bool {
         let mut kinds: Vec<u32> = fillers.iter().map(|filler| filler.trigger.kind).collect();
         kinds.sort_unstable();
         kinds == self.kinds()
-            && fillers.iter().all(|filler| filler.timing == self.timing && filler.trigger.fires())
+            && (self.timing != Timing::Queue || existing_queue(table, fillers).is_some())
+            && fillers.iter().all(|filler| {
+                filler.timing == self.timing
+                    && filler.trigger.fires()
+                    && filler.noted.provenance == self.provenance
+            })
     }
 
     /// When the triggers fire, as `tgtype` has it.
@@ -253,14 +344,25 @@ impl Wish {
             Timing::Row => {
                 vec![TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE]
             }
-            Timing::Statement => vec![TRIGGER_TYPE_INSERT, TRIGGER_TYPE_UPDATE],
+            Timing::Statement | Timing::Queue => vec![TRIGGER_TYPE_INSERT, TRIGGER_TYPE_UPDATE],
         }
     }
 
-    fn create(&self, table: &Table, record: &Record<'_>) -> Result<(), Error> {
+    /// Makes the triggers, and a queue where they need one, unless there is one of triggers that have been dropped. That
+    /// they fit, and the model, has been checked.
+    pub(in crate::api) fn create(&self, table: &Table, hash: &str, dropped: &[Filler]) -> Result<(), Error> {
+        let queue = self.queue(table, dropped)?;
+        self.create_with(table, hash, queue.as_deref())
+    }
+
+    fn create_with(&self, table: &Table, hash: &str, queue: Option<&str>) -> Result<(), Error> {
+        let (provenance, replaces) = (self.provenance.as_deref(), self.replaces.as_deref());
+        // A trigger that writes to another table is only believed if its arguments are recorded.
+        let arguments: Vec<&String> = if queue.is_some() { self.arguments().collect() } else { Vec::new() };
+        let record = Record { timing: self.timing, hash, arguments: &arguments, provenance, replaces, queue };
         let events: &[(&str, &str)] = match self.timing {
             Timing::Row => &[("", "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW")],
-            Timing::Statement => &[
+            Timing::Statement | Timing::Queue => &[
                 ("_insert", "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"),
                 (
                     "_update",
@@ -269,8 +371,8 @@ impl Wish {
                 ),
             ],
         };
-        let arguments = [&self.embedding, &self.model].into_iter().chain(&self.columns);
-        let arguments = arguments.map(|argument| quote_literal(argument)).collect::<Vec<_>>().join(", ");
+        let arguments =
+            self.arguments().map(|argument| quote_literal(argument)).collect::<Vec<_>>().join(", ");
         let quoted_table = table.quoted_name();
         for (suffix, event) in events {
             let plain_name = trigger_name(table, &self.embedding, suffix);
@@ -300,7 +402,7 @@ fn warn_of_later(table: &Table, name: &str) {
     }
 }
 
-pub(super) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
+pub(in crate::api) fn drop_trigger(table: &Table, trigger: &TriggerEntry) -> Result<(), Error> {
     let name = quote_identifier(&trigger.name);
     spi::execute(&format!("DROP TRIGGER {name} ON {}", table.quoted_name()))
 }

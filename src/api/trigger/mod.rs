@@ -1,8 +1,7 @@
 //! Triggers that keep vectors true to their texts, and attaching them to tables.
 
-mod attach;
-mod attachment;
-mod chunks;
+pub(super) mod attach;
+pub(super) mod chunks;
+mod later;
 mod row;
 mod statement;
-mod target;

@@ -3,11 +3,11 @@
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
 
-use super::attachment::recorded_hash;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::Terms;
+use crate::attachment::target::Target;
+use crate::client::vectors;
 use crate::error::{Error, OrRaise, TriggerFault};
-use crate::pg::row::StoredRow;
+use crate::pg::row::{StoredRow, Written};
 use crate::pg::table::{Moment, VectorColumn};
 use crate::pg::trigger::{Event, TriggerCall};
 use crate::pg::vector::Vector;
@@ -17,8 +17,14 @@ const FUNCTION: &str = "embed_row";
 /// What does not change while a statement runs.
 struct Plan {
     target: Target,
-    /// The hash that the model must have; looked up with the first vector that is made.
-    hash: OnceCell<Option<String>>,
+    /// Looked up with the first vector that is made.
+    terms: OnceCell<Terms>,
+}
+
+impl Plan {
+    fn terms(&self, call: &TriggerCall<'_>) -> Result<&Terms, Error> {
+        self.terms.get_or_try_init(|| Terms::of(call))
+    }
 }
 
 /// What becomes of a row.
@@ -26,8 +32,8 @@ struct Plan {
 enum Outcome {
     /// It is stored as it is.
     Kept,
-    /// It is stored with this vector in this column.
-    Embedded(VectorColumn, Option<Vector>),
+    /// It is stored with this vector in this column, and its model's hash in another.
+    Embedded(VectorColumn, Option<Vector>, Option<(i16, Option<Written>)>),
 }
 
 #[pg_extern(sql = false)]
@@ -35,7 +41,9 @@ fn embed_row(call: TriggerCall<'_>) -> StoredRow {
     // Nothing is left to be dropped when the row is changed: see `StoredRow::with_vector`.
     match decide(&call).or_raise() {
         Outcome::Kept => call.row_to_store(),
-        Outcome::Embedded(column, vector) => call.row_to_store().with_vector(&call.table(), column, vector),
+        Outcome::Embedded(column, vector, hash) => {
+            call.row_to_store().with_vector(&call.table(), column, vector, hash)
+        }
     }
 }
 
@@ -47,7 +55,7 @@ fn decide(call: &TriggerCall<'_>) -> Result<Outcome, Error> {
     }
     let plan = call.once_per_statement(|| {
         let target = Target::of_trigger(call, FUNCTION, Moment::Before)?;
-        Ok(Plan { target, hash: OnceCell::new() })
+        Ok(Plan { target, terms: OnceCell::new() })
     })?;
     let (target, row) = (&plan.target, call.new_row());
     let is_wanted = match event {
@@ -60,15 +68,20 @@ fn decide(call: &TriggerCall<'_>) -> Result<Outcome, Error> {
     match target.text(row)? {
         Some(text) => {
             let vector = embed(call, plan, text.as_str())?;
-            Ok(Outcome::Embedded(target.embedding, Some(vector)))
+            let terms = plan.terms(call)?;
+            let hash = terms.provenance.map(|column| (column, terms.hash.as_deref().map(Written::new)));
+            Ok(Outcome::Embedded(target.embedding, Some(vector), hash))
         }
-        None if row.has_vector(target.embedding) => Ok(Outcome::Embedded(target.embedding, None)),
+        None if row.has_vector(target.embedding) => {
+            let hash = plan.terms(call)?.provenance.map(|column| (column, None));
+            Ok(Outcome::Embedded(target.embedding, None, hash))
+        }
         None => Ok(Outcome::Kept),
     }
 }
 
 fn embed(call: &TriggerCall<'_>, plan: &Plan, text: &str) -> Result<Vector, Error> {
-    let hash = plan.hash.get_or_try_init(|| recorded_hash(call))?;
+    let hash = &plan.terms(call)?.hash;
     let mut vector = None;
     vectors::embed(&[text], &plan.target.wanted(hash.as_deref()), &mut |_, numbers| {
         let checked = plan.target.check_dimensions(&call.table(), numbers);

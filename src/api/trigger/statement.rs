@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attachment::recorded_hash;
-use super::target::Target;
-use crate::api::vectors;
+use crate::attachment::target::Target;
+use crate::attachment::{Terms, check_kind};
+use crate::client::vectors;
 use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
-use crate::pg::table::{Kind, Moment, Table};
+use crate::pg::table::{Moment, Table};
 use crate::pg::transaction::Subtransaction;
 use crate::pg::transition::{Waiting, WriteBack, Written};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
@@ -131,17 +131,6 @@ fn attempt(table: &Table, target: &Target, depth: i32) -> usize {
     })
 }
 
-/// Fails unless rows can be written back to a table of this kind.
-pub(super) fn check_kind(table: &Table) -> Result<(), Error> {
-    match table.kind() {
-        Kind::Ordinary if table.has_parent() => Err(table.unfit(TableFault::HasParent)),
-        Kind::Ordinary => Ok(()),
-        Kind::Partitioned => Err(table.unfit(TableFault::NoStatements { kind: "partitioned" })),
-        Kind::Foreign => Err(table.unfit(TableFault::NoStatements { kind: "a foreign table" })),
-        Kind::Other => Err(table.unfit(TableFault::Kind)),
-    }
-}
-
 /// Rows whose texts are sent together.
 struct Batch<'a> {
     table: &'a Table,
@@ -159,16 +148,18 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(call: &TriggerCall<'_>, table: &'a Table, target: &'a Target) -> Result<Self, Error> {
+        let Terms { hash, provenance } = Terms::of(call)?;
+        let kept = provenance.zip(hash.clone());
         Ok(Self {
             table,
             target,
-            hash: recorded_hash(call)?,
+            hash,
             texts: Vec::new(),
             bytes: 0,
             rows: Vec::new(),
             memory: Scratch::new(),
             scratch: Scratch::new(),
-            write_back: WriteBack::new(table, target.embedding, &target.sources)?,
+            write_back: WriteBack::new(table, target.embedding, &target.sources, kept)?,
         })
     }
 

@@ -91,6 +91,10 @@ pub struct EngineRow {
     pub requests: i64,
     /// Texts dropped because their caller went away.
     pub cancelled: i64,
+    /// Resident memory.
+    pub resident_bytes: i64,
+    /// Batches computed.
+    pub batches: i64,
     /// Texts computed.
     pub texts: i64,
     /// Texts found in the cache.
@@ -101,8 +105,8 @@ pub struct EngineRow {
 
 /// The row of the view, or `None` if no engine runs.
 pub fn stat_engine(client: &mut impl GenericClient) -> Option<EngineRow> {
-    let columns =
-        "pid, restarts, connections, queued_texts, requests, cancelled, texts, cache_hits, cache_bytes";
+    let columns = "pid, restarts, connections, queued_texts, requests, cancelled, resident_bytes, batches, texts, \
+                   cache_hits, cache_bytes";
     let row = client
         .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_engine"), &[])
         .expect("the view can be read")?;
@@ -117,8 +121,43 @@ fn engine_row(row: &Row) -> EngineRow {
         queued_texts: row.get("queued_texts"),
         requests: row.get("requests"),
         cancelled: row.get("cancelled"),
+        resident_bytes: row.get("resident_bytes"),
+        batches: row.get("batches"),
         texts: row.get("texts"),
         cache_hits: row.get("cache_hits"),
         cache_bytes: row.get("cache_bytes"),
     }
+}
+
+/// What the view `vector_embed.stat_models` shows of a model, as far as tests look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelRow {
+    /// Whether it is in memory.
+    pub loaded: bool,
+    /// Its memory.
+    pub memory_bytes: i64,
+    /// How often it was loaded.
+    pub loads: i64,
+    /// How often it was unloaded.
+    pub unloads: i64,
+    /// Texts that it computed.
+    pub texts: i64,
+    /// Requests that failed.
+    pub errors: i64,
+}
+
+/// The row of the view, or `None` if nobody has asked for the model.
+pub fn stat_model(client: &mut impl GenericClient, name: &str) -> Option<ModelRow> {
+    let columns = "loaded, memory_bytes, loads, unloads, texts, errors";
+    let row = client
+        .query_opt(&format!("SELECT {columns} FROM vector_embed.stat_models WHERE name = $1"), &[&name])
+        .expect("the view can be read")?;
+    Some(ModelRow {
+        loaded: row.get("loaded"),
+        memory_bytes: row.get("memory_bytes"),
+        loads: row.get("loads"),
+        unloads: row.get("unloads"),
+        texts: row.get("texts"),
+        errors: row.get("errors"),
+    })
 }

@@ -31,6 +31,11 @@ impl Wire {
         Self(stream)
     }
 
+    /// Waits for answers as long as a busy engine may take.
+    pub fn be_patient(&mut self) {
+        self.0.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout can be set");
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("the engine takes what is sent");

@@ -1,6 +1,7 @@
 //! The specification of the running product. A module for each topic, a test for each statement.
 
 mod arguments;
+mod backfill;
 mod batches;
 mod cache;
 mod cancel;
@@ -15,13 +16,18 @@ mod failures;
 mod faulty;
 mod golden;
 mod intruders;
+mod load;
 mod logs;
 mod long_texts;
+mod memory;
 mod models;
 mod moving;
 mod planning;
 mod poison;
 mod qdrant;
+mod queue;
+mod queue_kills;
+mod queue_owner;
 mod replication;
 mod restore;
 mod rules;

@@ -153,13 +153,28 @@ fn imports_only(place: &str, own: &str, allowed: &[&str]) {
 }
 
 #[test]
-fn api_imports_only_client_pg_and_error() {
-    imports_only("src/api", "api", &["client", "pg", "error"]);
+fn api_imports_what_is_below_it() {
+    imports_only("src/api", "api", &["queue", "attachment", "refresh", "client", "pg", "error"]);
 }
 
 #[test]
-fn worker_imports_only_client_pg_and_error() {
-    imports_only("src/worker", "worker", &["client", "pg", "error"]);
+fn worker_imports_what_is_below_it() {
+    imports_only("src/worker", "worker", &["queue", "attachment", "refresh", "client", "pg", "error"]);
+}
+
+#[test]
+fn queue_imports_what_is_below_it() {
+    imports_only("src/queue", "queue", &["attachment", "refresh", "pg", "error"]);
+}
+
+#[test]
+fn refresh_imports_only_attachment_client_pg_and_error() {
+    imports_only("src/refresh", "refresh", &["attachment", "client", "pg", "error"]);
+}
+
+#[test]
+fn attachment_imports_only_client_pg_and_error() {
+    imports_only("src/attachment", "attachment", &["client", "pg", "error"]);
 }
 
 #[test]

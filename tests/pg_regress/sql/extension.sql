@@ -14,7 +14,8 @@ JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'vector_embed'
 WHERE obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT a.attrelid::regclass, a.attname
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE c.relnamespace = 'vector_embed'::regnamespace AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NULL;
+WHERE c.relnamespace = 'vector_embed'::regnamespace AND c.relkind IN ('v', 'r') AND a.attnum > 0
+  AND col_description(c.oid, a.attnum) IS NULL;
 SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = 'vector_embed'::regnamespace AND c.relkind IN ('v', 'r') AND obj_description(c.oid, 'pg_class') IS NULL;
 

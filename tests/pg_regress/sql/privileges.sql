@@ -4,6 +4,7 @@ CREATE ROLE regress_embed_analyst;
 SET ROLE regress_embed_analyst;
 SELECT vector_dims(embed('hello')), vector_embed.token_count('hello');
 SELECT count(*) FROM vector_embed.stat_engine;
+SELECT name FROM vector_embed.stat_models WHERE texts > 0;
 SELECT name FROM vector_embed.models WHERE name = 'all-MiniLM-L6-v2';
 SELECT has_function_privilege('vector_embed.embed_support(internal)', 'EXECUTE') AS may_call_support;
 \set VERBOSITY sqlstate

@@ -29,9 +29,18 @@ SET vector_embed.threads = 1;
 SET vector_embed.batch_tokens = 64;
 SET vector_embed.cache_size = '1MB';
 SET vector_embed.model_path = '/tmp';
+SET vector_embed.max_memory = '1GB';
+SET vector_embed.idle_timeout = '5min';
 SET vector_embed.no_such_setting = 1;
 \echo :SQLSTATE
 SHOW vector_embed.cache_size;
+SHOW vector_embed.max_memory;
+SHOW vector_embed.idle_timeout;
+SELECT name, unit FROM pg_settings WHERE name LIKE 'vector\_embed.%' AND unit IS NOT NULL ORDER BY name COLLATE "C";
+\set VERBOSITY sqlstate
+ALTER SYSTEM SET vector_embed.idle_timeout = '-1s';
+ALTER SYSTEM SET vector_embed.max_memory = '5s';
+\set VERBOSITY default
 
 -- They take effect by a reload; the sessions notice nothing but another engine.
 SELECT pid AS old_pid, threads AS old_threads FROM vector_embed.stat_engine \gset

@@ -6,10 +6,12 @@ mod places;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::compute::{Decorate, Runtime, load};
 use crate::error::Error;
 use crate::model::{self, AddOptions, Added, Catalog, ModelSettings, Precision, model_hash};
+use crate::schedule::Limits;
 use crate::serve;
 use clap::{Args, Parser, Subcommand};
 use vector_embed_protocol::Purpose;
@@ -51,6 +53,12 @@ enum Command {
         /// Kilobytes of vectors kept for texts that come again
         #[arg(long, value_name = "KB", default_value_t = 32 << 10)]
         cache_size: usize,
+        /// Kilobytes that models in memory may take; 0 for no limit
+        #[arg(long, value_name = "KB", default_value_t = 0)]
+        max_memory: u64,
+        /// Seconds after which a model that nobody uses is unloaded; 0 for never
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        idle_timeout: u64,
         /// How often an engine was started before
         #[arg(long, default_value_t = 0)]
         restarts: u64,
@@ -118,11 +126,32 @@ pub fn run(decorate: Decorate) -> ExitCode {
 
 fn execute(command: Command, decorate: Decorate) -> Result<(), String> {
     match command {
-        Command::Serve { directory, places, threads, batch_tokens, cache_size, restarts } => {
+        Command::Serve {
+            directory,
+            places,
+            threads,
+            batch_tokens,
+            cache_size,
+            max_memory,
+            idle_timeout,
+            restarts,
+        } => {
             let (models, runtime) = (places.models()?, places.runtime()?);
             let cache_bytes = cache_size.saturating_mul(1024);
-            let options =
-                serve::Options { directory, models, runtime, threads, batch_tokens, cache_bytes, restarts };
+            let limits = Limits {
+                bytes: if max_memory == 0 { u64::MAX } else { max_memory.saturating_mul(1024) },
+                idle: if idle_timeout == 0 { Duration::MAX } else { Duration::from_secs(idle_timeout) },
+            };
+            let options = serve::Options {
+                directory,
+                models,
+                runtime,
+                threads,
+                batch_tokens,
+                cache_bytes,
+                limits,
+                restarts,
+            };
             serve::run(&options, decorate).map_err(|error| error.to_string())
         }
         Command::Embed { model, places } => embed(&model, &places),

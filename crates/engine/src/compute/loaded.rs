@@ -1,6 +1,5 @@
 //! A model in memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::encoder::EncoderBackend;
@@ -10,8 +9,6 @@ use super::{Backend, Batch, Runtime, TextTokenizer};
 use crate::error::{Error, ModelProblem};
 use crate::model::{Entry, Precision, Revision, Weights};
 
-static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
-
 /// A model's tokenizer and weights.
 pub struct LoadedModel {
     /// Its name.
@@ -20,8 +17,6 @@ pub struct LoadedModel {
     pub tokenizer: TextTokenizer,
     /// Length of its vectors.
     pub dimensions: usize,
-    /// Tells it from all other models that this process loads, also from one of the same name.
-    pub generation: u64,
     /// The files that it was made of.
     pub revision: Arc<Revision>,
     backend: Mutex<Box<dyn Backend>>,
@@ -105,7 +100,6 @@ pub fn load_with(
         name: name.clone(),
         tokenizer,
         dimensions: backend.dimensions(),
-        generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
         revision: Arc::new(revision),
         backend: Mutex::new(decorate(backend)),
     })

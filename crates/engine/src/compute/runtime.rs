@@ -1,6 +1,7 @@
 //! ONNX Runtime, loaded when the first model needs it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use ort::environment::Environment;
@@ -13,13 +14,19 @@ use crate::error::{Error, ModelProblem};
 pub struct Runtime {
     library: PathBuf,
     threads: usize,
-    environment: OnceCell<Environment>,
+    environment: Arc<OnceCell<Environment>>,
 }
 
 impl Runtime {
     /// A runtime that will be loaded from `library` and compute each batch with `threads` threads.
     pub fn new(library: impl Into<PathBuf>, threads: usize) -> Self {
-        Self { library: library.into(), threads: threads.max(1), environment: OnceCell::new() }
+        Self { library: library.into(), threads: threads.max(1), environment: Arc::default() }
+    }
+
+    /// The same runtime for other models, whose batches are computed with `threads` threads.
+    pub fn with_threads(&self, threads: usize) -> Self {
+        let (library, environment) = (self.library.clone(), Arc::clone(&self.environment));
+        Self { library, threads: threads.max(1), environment }
     }
 
     /// Threads that compute one batch.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::files::ModelDir;
 use super::settings::{ModelSettings, SAFETENSORS, Weights};
+use crate::error::ModelProblem;
 
 /// As much of a header is read to find the type.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
@@ -27,6 +28,17 @@ pub fn describe_format(dir: &ModelDir, settings: &ModelSettings) -> String {
             _ => "safetensors".to_owned(),
         },
     }
+}
+
+/// Bytes that the model takes in memory: those of its files, whose numbers become float32. Tells it before anything is
+/// loaded; what the session makes of the graph, and what it takes to compute, comes on top.
+pub fn weigh(dir: &ModelDir, settings: &ModelSettings) -> Result<u64, ModelProblem> {
+    let mut bytes = 0_u64;
+    for file in &settings.files {
+        let halves = file == SAFETENSORS && matches!(stored_type(dir).as_deref(), Some("F16" | "BF16"));
+        bytes = bytes.saturating_add(dir.check(file)?.saturating_mul(if halves { 2 } else { 1 }));
+    }
+    Ok(bytes)
 }
 
 /// The type that most numbers of the file have.

@@ -17,7 +17,7 @@ pub use add::{AddError, AddOptions, Added, add};
 pub use catalog::{Catalog, Entry};
 pub use encoder::{Activation, Architecture, DISTANCE_BUCKETS, EncoderShape, Positions};
 pub use files::{Fingerprint, ModelDir};
-pub use format::describe_format;
+pub use format::{describe_format, weigh};
 pub use golden::Golden;
 pub(crate) use hash::hex;
 pub use hash::model_hash;

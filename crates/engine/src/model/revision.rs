@@ -1,5 +1,7 @@
 //! A model directory as it was at one moment.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use once_cell::sync::OnceCell;
 
 use super::files::{Fingerprint, ModelDir};
@@ -7,10 +9,13 @@ use super::hash::model_hash;
 use super::settings::ModelSettings;
 use crate::error::ModelProblem;
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// What tells the files of a model directory from those that take their place, and their hash, which is computed
 /// when it is first asked for.
 #[derive(Debug)]
 pub struct Revision {
+    id: u64,
     dir: ModelDir,
     files: Vec<String>,
     looked_for: Vec<String>,
@@ -39,8 +44,14 @@ impl Revision {
             return Err(ModelProblem::Changed);
         }
         let files = settings.files.clone();
-        let revision = Self { dir: dir.clone(), files, looked_for, fingerprint, hash: OnceCell::new() };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let revision = Self { id, dir: dir.clone(), files, looked_for, fingerprint, hash: OnceCell::new() };
         Ok((revision, settings))
+    }
+
+    /// Tells it from all other revisions that this process reads.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The directory.

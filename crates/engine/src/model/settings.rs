@@ -219,6 +219,14 @@ impl ModelSettings {
         self.steps.last() == Some(&Step::Normalize)
     }
 
+    /// The numbers that the model computes with; empty where its graph decides.
+    pub fn precision_name(&self) -> &'static str {
+        match self.weights {
+            Weights::Safetensors(_) => self.precision.name(),
+            Weights::Onnx(_) => "",
+        }
+    }
+
     /// The names of the poolings.
     pub fn pooling_name(&self) -> String {
         let names: Vec<&str> = self.pooling.iter().map(|pooling| pooling.name()).collect();

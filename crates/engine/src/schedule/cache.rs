@@ -32,8 +32,8 @@ struct State {
 /// A text as one model sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    /// The model as it was loaded, see [`crate::compute::LoadedModel::generation`].
-    generation: u64,
+    /// The model's files, see [`crate::model::Revision::id`]: the same again when it was unloaded and comes back.
+    revision: u64,
     purpose: Purpose,
     text: [u8; 32],
 }
@@ -53,9 +53,9 @@ impl VectorCache {
     }
 
     /// What to look a text's vector up by; `None` for one that is not kept.
-    pub(super) fn key(&self, generation: u64, purpose: Purpose, text: &str) -> Option<Key> {
+    pub(super) fn key(&self, revision: u64, purpose: Purpose, text: &str) -> Option<Key> {
         let kept = self.limit > 0 && text.len() <= LONGEST_TEXT;
-        kept.then(|| Key { generation, purpose, text: Sha256::digest(text.as_bytes()).into() })
+        kept.then(|| Key { revision, purpose, text: Sha256::digest(text.as_bytes()).into() })
     }
 
     /// The vector of a text, which is then the last to go.
@@ -153,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn purposes_and_loads_of_a_model_have_vectors_of_their_own() {
+    fn purposes_and_revisions_of_a_model_have_vectors_of_their_own() {
         let cache = VectorCache::new(1 << 20);
         let keys = [(1, Purpose::Document), (1, Purpose::Query), (2, Purpose::Document), (2, Purpose::Query)]
-            .map(|(generation, purpose)| cache.key(generation, purpose, "text").expect("a key"));
+            .map(|(revision, purpose)| cache.key(revision, purpose, "text").expect("a key"));
         for (number, key) in keys.iter().enumerate() {
             cache.insert(key.clone(), &[number as f32], number == 1);
         }

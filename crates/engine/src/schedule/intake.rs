@@ -1,20 +1,21 @@
-//! Tokenizing, and texts that are computed in isolation.
+//! Loading models, tokenizing, and texts that are computed in isolation.
 //!
-//! Requests are worked on in turns: each gets a step, which tokenizes a few kilobytes or computes one isolated
-//! text, and then stands behind the others. So no request waits long for another's tokens.
+//! Requests are worked on in turns, see `queue`: a step tokenizes a few kilobytes or computes one isolated text. So no
+//! request waits long for another's tokens.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use vector_embed_protocol::{Chunk, MAX_CHUNKS, Overlong, Reply, VectorsFrame};
 
 use super::cache::{Cached, Key};
 use super::job::{Job, Pending, Question};
+use super::memory::Served;
+use super::queue::{Queue, Task as Waits};
 use super::ready::Item;
 use super::{Counter, ReadyState, Scheduler};
 use crate::chunk::{Cut, Rule};
-use crate::compute::{LoadedModel, Tokens};
+use crate::compute::Tokens;
 use crate::error::Error;
 
 /// A text up to this length is tokenized in less time than another thread takes to wake up.
@@ -26,38 +27,44 @@ const ENOUGH_CHUNKS: usize = 1024;
 /// Bytes of text that a step tokenizes, one text or one piece of a text apart: some milliseconds.
 const STEP_BYTES: usize = 16 << 10;
 
-/// Requests that wait to be tokenized, or to be cut.
-#[derive(Default)]
-pub(super) struct Intake {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    tasks: VecDeque<Task>,
-    busy: bool,
-}
+/// Requests that wait for their model, to be tokenized, or to be cut.
+pub(super) type Intake = Queue<Task>;
 
 /// A request on its way through the intake.
-struct Task {
-    job: Job,
+pub(super) struct Task {
+    pub(super) job: Job,
     /// The first text that is not done.
     next: usize,
     progress: Progress,
 }
 
 enum Progress {
-    New,
-    Counting { model: Arc<LoadedModel>, counts: Vec<u32>, offset: usize },
-    Chunking { model: Arc<LoadedModel>, rule: Rule, cut: Cut, chunks: Vec<Chunk> },
+    /// Its model may have to be loaded, or to be read for its hash.
+    Unloaded,
+    New(Arc<Served>),
+    Counting {
+        model: Arc<Served>,
+        counts: Vec<u32>,
+        offset: usize,
+    },
+    Chunking {
+        model: Arc<Served>,
+        rule: Rule,
+        cut: Cut,
+        chunks: Vec<Chunk>,
+    },
     Tokenizing(Tokenizing),
-    Isolated { model: Arc<LoadedModel>, vectors: VectorsFrame, truncated: usize, cached: usize },
+    Isolated {
+        model: Arc<Served>,
+        vectors: VectorsFrame,
+        truncated: usize,
+        cached: usize,
+    },
 }
 
 /// A request to embed on its way to the runner.
 struct Tokenizing {
-    model: Arc<LoadedModel>,
+    model: Arc<Served>,
     /// Texts that have to be computed.
     items: Vec<Item>,
     /// Vectors of the other texts, which were in the cache, and their positions.
@@ -75,64 +82,57 @@ enum Lookup {
 /// A request's failure and the text at fault.
 type Failed = (Error, Option<usize>);
 
-impl Intake {
-    pub(super) fn push(&self, job: Job) {
-        self.put_back(Task { job, next: 0, progress: Progress::New });
-        self.changed.notify_one();
+impl Waits for Task {
+    fn caller(&self) -> u64 {
+        self.job.caller.id()
     }
 
-    pub(super) fn texts(&self) -> usize {
-        self.lock().tasks.iter().map(|task| task.job.texts.len() - task.next).sum()
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.tasks.is_empty() && !state.busy
-    }
-
-    fn next(&self) -> Task {
-        let mut state = self.lock();
-        state.busy = false;
-        loop {
-            if let Some(task) = state.tasks.pop_front() {
-                state.busy = true;
-                return task;
-            }
-            state = self.changed.wait(state).expect("no thread panics while it holds the intake");
-        }
-    }
-
-    /// Takes all requests that wait.
-    pub(super) fn take_all(&self) -> Vec<Job> {
-        self.lock().tasks.drain(..).map(|task| task.job).collect()
-    }
-
-    fn put_back(&self, task: Task) {
-        self.lock().tasks.push_back(task);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds the intake")
+    fn texts(&self) -> usize {
+        self.job.texts.len() - self.next
     }
 }
 
 impl Scheduler {
-    /// Takes a request of one short text on in the caller's thread; gives back any other.
-    pub(super) fn try_at_once(&self, job: Job) -> Option<Job> {
-        let Question::Embed { isolated: false, beginning: false, .. } = job.question else {
-            return Some(job);
-        };
-        let ([text], Some(model)) = (&*job.texts, self.models.get_loaded(&job.model)) else {
-            return Some(job);
-        };
+    /// Takes a request in. One short text is tokenized at once, in the caller's thread; others wait for the thread that
+    /// works on them next.
+    pub(super) fn take_in(&self, job: Job) {
         // The model's files may have to be read to tell its hash.
-        let unsure = |hash: &String| model.revision.known_hash().is_none_or(|known| known.digits != *hash);
-        if text.len() > SHORT_TEXT_BYTES || job.expected_hash.as_ref().is_some_and(unsure) {
-            return Some(job);
+        let is_expected = |model: &Arc<Served>| {
+            let known = model.revision.known_hash();
+            job.expected_hash.as_ref().is_none_or(|hash| known.is_some_and(|known| known.digits == *hash))
+        };
+        match self.models.get_loaded(&job.model).filter(is_expected) {
+            None => self.loading.push(Task { job, next: 0, progress: Progress::Unloaded }),
+            Some(model) => {
+                let at_once =
+                    matches!(job.question, Question::Embed { isolated: false, beginning: false, .. })
+                        && matches!(&*job.texts, [text] if text.len() <= SHORT_TEXT_BYTES);
+                let task = Task { job, next: 0, progress: Progress::New(model) };
+                let task = if at_once { self.advance(task) } else { Some(task) };
+                if let Some(task) = task {
+                    self.queue_of(&task).push(task);
+                }
+            }
         }
-        let progress = Progress::Tokenizing(Tokenizing::new(model));
-        self.advance(Task { job, next: 0, progress });
-        None
+    }
+
+    /// Where a request waits next.
+    fn queue_of(&self, task: &Task) -> &Intake {
+        match (&task.progress, task.job.question) {
+            (Progress::Unloaded, _) => &self.loading,
+            (_, Question::Chunk(_)) => &self.chunking,
+            _ => &self.intake,
+        }
+    }
+
+    /// The thread that loads models. It is the only one that waits for a model.
+    pub(super) fn run_loading(&self) {
+        loop {
+            let (task, _) = self.loading.next().into_parts();
+            if let Some(task) = self.advance(task) {
+                self.queue_of(&task).push(task);
+            }
+        }
     }
 
     /// The intake thread.
@@ -147,9 +147,15 @@ impl Scheduler {
 
     fn take_on(&self, intake: &Intake) {
         loop {
-            if let Some(unfinished) = self.advance(intake.next()) {
-                intake.put_back(unfinished);
-            }
+            let (task, tag) = intake.next().into_parts();
+            let (caller, before) = (task.caller(), task.bytes());
+            let unfinished = self.advance(task);
+            // A step that finishes no text is as much work as one may be.
+            let cost = match before - unfinished.as_ref().map_or(0, Task::bytes) {
+                0 => STEP_BYTES,
+                bytes => bytes,
+            };
+            intake.put_back(unfinished, caller, tag + cost as u64);
         }
     }
 
@@ -160,13 +166,21 @@ impl Scheduler {
             return None;
         }
         if task.job.caller.gone() {
-            self.counters.add(Counter::Cancelled, task.job.texts.len() - task.next);
+            self.count_of(&task.job, Counter::Cancelled, task.texts());
             return None;
         }
         match self.step(&mut task) {
+            Err((Error::Retiring, _)) => {
+                if task.job.caller.gone() {
+                    self.count_of(&task.job, Counter::Cancelled, task.texts());
+                }
+                task.job.fail(&Error::Retiring, None);
+                None
+            }
             Err((error, position)) => {
                 // Whose client will send more has met no error yet.
-                self.counters.add(Counter::Errors, usize::from(!matches!(error, Error::MoreNeeded)));
+                let errors = usize::from(!matches!(error, Error::MoreNeeded));
+                self.count_of(&task.job, Counter::Errors, errors);
                 task.job.fail(&error, position);
                 None
             }
@@ -180,11 +194,12 @@ impl Scheduler {
 
     fn step(&self, task: &mut Task) -> Result<(), Failed> {
         let Task { job, next, progress } = task;
-        if let Progress::New = progress {
-            *progress = self.begin(job)?;
+        if let Progress::New(model) = progress {
+            *progress = self.begin(job, Arc::clone(model))?;
         }
         match progress {
-            Progress::New => {}
+            Progress::Unloaded => *progress = Progress::New(self.load(job)?),
+            Progress::New(_) => {}
             Progress::Counting { model, counts, offset } => {
                 let (count, end) =
                     guarded(*next, || model.tokenizer.count_piece(&job.texts[*next], *offset))?;
@@ -222,12 +237,16 @@ impl Scheduler {
         Ok(())
     }
 
-    fn begin(&self, job: &Job) -> Result<Progress, Failed> {
-        let model = match &job.expected_hash {
-            None => self.models.get(&job.model),
-            Some(hash) => self.models.get_expected(&job.model, hash),
-        };
-        let model = model.map_err(|error| (error, None))?;
+    fn load(&self, job: &Job) -> Result<Arc<Served>, Failed> {
+        let gave_up = || self.is_closed() || job.caller.gone();
+        let model = self.models.obtain(&job.model, job.expected_hash.as_deref(), &gave_up);
+        model.map_err(|error| (error, None))
+    }
+
+    fn begin(&self, job: &Job, model: Arc<Served>) -> Result<Progress, Failed> {
+        if matches!(job.question, Question::Embed { .. }) {
+            model.record.counters.add(Counter::Requests, 1);
+        }
         Ok(match job.question {
             Question::TokenCount => Progress::Counting { model, counts: Vec::new(), offset: 0 },
             Question::Chunk(rule) => {
@@ -246,7 +265,7 @@ impl Scheduler {
     fn finish(&self, Task { job, progress, .. }: Task) {
         match progress {
             // A request has at least one text, so one that is finished has begun.
-            Progress::New => {}
+            Progress::Unloaded | Progress::New(_) => {}
             // The last chunks have been sent.
             Progress::Chunking { .. } => {}
             Progress::Counting { counts, .. } => {
@@ -255,7 +274,7 @@ impl Scheduler {
                 job.caller.send(frame, Some(job.held));
             }
             Progress::Tokenizing(Tokenizing { model, items, found, truncated }) => {
-                self.counters.add(Counter::Truncated, truncated);
+                self.count(&model, Counter::Truncated, truncated);
                 let pending = Pending::new(job, model, truncated, found);
                 if items.is_empty() {
                     return pending.send_found();
@@ -263,8 +282,8 @@ impl Scheduler {
                 self.lock_ready().queue.push(Arc::new(pending), items);
                 self.ready_changed.notify_all();
             }
-            Progress::Isolated { vectors, truncated, cached, .. } => {
-                self.counters.add(Counter::Truncated, truncated);
+            Progress::Isolated { model, vectors, truncated, cached } => {
+                self.count(&model, Counter::Truncated, truncated);
                 let frame = vectors.into_bytes(job.effort(truncated, cached));
                 job.caller.send(frame, Some(job.held));
             }
@@ -288,13 +307,13 @@ impl Scheduler {
     }
 
     /// Looks in the cache for a text's vector. A text that crashed the engine is refused before.
-    fn look_up(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Lookup, Failed> {
+    fn look_up(&self, job: &Job, model: &Served, position: usize) -> Result<Lookup, Failed> {
         let text = &*job.texts[position];
         if self.suspects.refuses(text) {
             return Err((Error::Refused, Some(position)));
         }
         let (purpose, overlong, other_limit) = job.question.manner();
-        let key = self.cache.key(model.generation, purpose, text);
+        let key = self.cache.key(model.revision.id(), purpose, text);
         let beginning = matches!(job.question, Question::Embed { beginning: true, .. });
         // Vectors of another limit are asked for to compare them, once. A beginning is no text.
         let Some(key) = key.filter(|_| other_limit.is_none() && !beginning) else {
@@ -303,14 +322,14 @@ impl Scheduler {
         Ok(match self.cache.get(&key) {
             // One that was cut is tokenized again, to be refused with all that is said then.
             Some(cached) if !(cached.truncated && overlong == Overlong::Refuse) => {
-                self.counters.add(Counter::CacheHits, 1);
+                self.count(model, Counter::CacheHits, 1);
                 Lookup::Hit(cached)
             }
             _ => Lookup::Miss(Some(key)),
         })
     }
 
-    fn tokenize(&self, job: &Job, model: &LoadedModel, position: usize) -> Result<Tokens, Failed> {
+    fn tokenize(&self, job: &Job, model: &Served, position: usize) -> Result<Tokens, Failed> {
         let text = &*job.texts[position];
         let (purpose, overlong, other_limit) = job.question.manner();
         let limit = model.tokenizer.limit(other_limit);
@@ -331,7 +350,7 @@ impl Scheduler {
     fn find_or_compute_isolated(
         &self,
         job: &Job,
-        model: &LoadedModel,
+        model: &Served,
         vectors: &mut VectorsFrame,
         position: usize,
     ) -> Result<Done, Failed> {
@@ -362,6 +381,14 @@ impl Scheduler {
         Ok(Done { truncated: tokens.truncated(), cached: false })
     }
 
+    /// Counts for the engine, and for the model if it is known by now.
+    fn count_of(&self, job: &Job, counter: Counter, amount: usize) {
+        self.counters.add(counter, amount);
+        if let Some(record) = self.models.record(&job.model) {
+            record.counters.add(counter, amount);
+        }
+    }
+
     /// Keeps the runner from computing until the guard is dropped. Between two holds the runner gets its turn.
     fn hold_runner(&self) -> Hold<'_> {
         let wait = |ready, condition: fn(&mut ReadyState) -> bool| {
@@ -378,6 +405,13 @@ impl Scheduler {
     }
 }
 
+impl Task {
+    /// Bytes of the texts that are not done.
+    fn bytes(&self) -> usize {
+        self.job.texts[self.next..].iter().map(|text| text.len().max(1)).sum()
+    }
+}
+
 /// What became of an isolated text.
 struct Done {
     truncated: bool,
@@ -385,7 +419,7 @@ struct Done {
 }
 
 impl Tokenizing {
-    fn new(model: Arc<LoadedModel>) -> Self {
+    fn new(model: Arc<Served>) -> Self {
         Self { model, items: Vec::new(), found: Vec::new(), truncated: 0 }
     }
 }

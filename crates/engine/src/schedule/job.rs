@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use vector_embed_protocol::{ChunkRule, Effort, Overlong, Purpose, Reply, VectorsFrame};
 
+use super::memory::Served;
 use super::ready::Request;
-use crate::compute::LoadedModel;
 use crate::error::Error;
 
 /// Something that is given back when a request has been answered.
@@ -103,12 +103,12 @@ fn effort(arrived: Instant, truncated: usize, cached: usize) -> Effort {
 /// A tokenized request that waits for its vectors.
 pub(super) struct Pending {
     pub(super) caller: Arc<dyn Caller>,
-    pub(super) model: Arc<LoadedModel>,
+    pub(super) model: Arc<Served>,
     id: u32,
     count: usize,
     truncated: usize,
     cached: usize,
-    arrived: Instant,
+    pub(super) arrived: Instant,
     state: Mutex<PendingState>,
 }
 
@@ -126,7 +126,7 @@ impl Pending {
     /// A request for which `found` was in the cache.
     pub(super) fn new(
         job: Job,
-        model: Arc<LoadedModel>,
+        model: Arc<Served>,
         truncated: usize,
         found: Vec<(usize, Arc<[f32]>)>,
     ) -> Self {

@@ -6,6 +6,8 @@
 //!            └───── one short text ──────────────┘
 //! ```
 //!
+//! A request whose model is not in memory goes to the loading thread first, so that nobody else waits for it.
+//!
 //! Before a text is tokenized its vector is looked for in the cache, which the runner thread fills. A request whose
 //! vectors are all there is answered at once.
 //!
@@ -20,10 +22,14 @@ mod cache;
 mod counters;
 mod intake;
 mod job;
+mod memory;
 mod models;
+mod queue;
 mod ready;
+mod records;
 mod runner;
 mod suspects;
+mod turns;
 mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,8 +39,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, Histogram};
 pub use job::{Caller, Held, Job, Question};
+pub use memory::{Limits, Served};
 pub use models::ModelStore;
 
 use cache::VectorCache;
@@ -52,6 +59,8 @@ const RUN_COST_TOKENS: usize = 12;
 
 /// Accepts requests and has them computed.
 pub struct Scheduler {
+    /// Requests whose model is not in memory.
+    loading: Intake,
     intake: Intake,
     /// Texts to cut.
     chunking: Intake,
@@ -60,6 +69,10 @@ pub struct Scheduler {
     models: ModelStore,
     cache: VectorCache,
     counters: Counters,
+    /// How long computed texts waited for their batch.
+    waits: Histogram,
+    /// How long the batches of computed texts took.
+    runs: Histogram,
     suspects: Suspects,
     watchdog: Watchdog,
     closed: AtomicBool,
@@ -76,7 +89,7 @@ struct ReadyState {
 }
 
 impl Scheduler {
-    /// Starts the three threads. `batch_tokens` bounds a batch's padded size, a single text apart; `cache_bytes` the
+    /// Starts the threads. `batch_tokens` bounds a batch's padded size, a single text apart; `cache_bytes` the
     /// vectors that are kept for texts that come again; `directory` is where the engine remembers texts that
     /// crashed it.
     pub fn start(
@@ -86,6 +99,7 @@ impl Scheduler {
         directory: &Path,
     ) -> std::io::Result<Arc<Self>> {
         let scheduler = Arc::new(Self {
+            loading: Intake::default(),
             intake: Intake::default(),
             chunking: Intake::default(),
             ready: Mutex::new(ReadyState {
@@ -98,12 +112,15 @@ impl Scheduler {
             models,
             cache: VectorCache::new(cache_bytes),
             counters: Counters::default(),
+            waits: Histogram::default(),
+            runs: Histogram::default(),
             suspects: Suspects::open(directory),
             watchdog: Watchdog::default(),
             closed: AtomicBool::new(false),
         });
         for (name, run) in [
-            ("intake", Self::run_intake as fn(&Self)),
+            ("loading", Self::run_loading as fn(&Self)),
+            ("intake", Self::run_intake),
             ("chunking", Self::run_chunking),
             ("runner", Self::run_batches),
         ] {
@@ -127,16 +144,33 @@ impl Scheduler {
         if matches!(job.question, Question::Embed { .. }) {
             self.counters.add(Counter::Requests, 1);
         }
-        if matches!(job.question, Question::Chunk(_)) {
-            self.chunking.push(job);
-        } else if let Some(job) = self.try_at_once(job) {
-            self.intake.push(job);
-        }
+        self.take_in(job);
     }
 
     /// The counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How long computed texts waited for their batch.
+    pub fn waits(&self) -> &Histogram {
+        &self.waits
+    }
+
+    /// How long the batches of computed texts took.
+    pub fn runs(&self) -> &Histogram {
+        &self.runs
+    }
+
+    /// Padded tokens that a batch may have.
+    pub fn batch_tokens(&self) -> usize {
+        self.lock_ready().queue.batch_tokens()
+    }
+
+    /// Counts for the engine and for the model.
+    fn count(&self, model: &Served, counter: Counter, amount: usize) {
+        self.counters.add(counter, amount);
+        model.record.counters.add(counter, amount);
     }
 
     /// The models.
@@ -151,7 +185,7 @@ impl Scheduler {
 
     /// Texts that wait to be computed.
     pub fn queued(&self) -> usize {
-        self.intake.texts() + self.lock_ready().queue.texts()
+        self.loading.texts() + self.intake.texts() + self.lock_ready().queue.texts()
     }
 
     /// Ends the process if a batch has been computed for longer than any takes. Its texts are then computed again,
@@ -169,14 +203,16 @@ impl Scheduler {
         self.closed.store(true, Ordering::SeqCst);
         let end = Instant::now() + limit;
         while Instant::now() < end {
-            for job in self.intake.take_all().into_iter().chain(self.chunking.take_all()) {
-                job.fail(&Error::Retiring, None);
+            let queues = [&self.loading, &self.intake, &self.chunking];
+            for task in queues.into_iter().flat_map(Intake::take_all) {
+                task.job.fail(&Error::Retiring, None);
             }
             let mut ready = self.lock_ready();
             for pending in ready.queue.take_all() {
                 pending.hand_over();
             }
-            if self.intake.is_idle() && self.chunking.is_idle() && !ready.running {
+            // In the order in which requests go through them.
+            if queues.into_iter().all(Intake::is_idle) && !ready.running {
                 return;
             }
             drop(ready);

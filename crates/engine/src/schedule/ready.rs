@@ -1,8 +1,8 @@
 //! Which texts are computed next, and together.
 //!
-//! Callers take turns by start-time fair queueing: each has a tag that grows by the tokens computed for it, the
-//! smallest tag is next, and a caller who comes back after a pause starts at the tag of who is being served. A
-//! caller with one text is therefore served after the batch under way, whatever others have queued.
+//! Callers take turns, see `turns`; the work done for a caller is the tokens computed. After a batch of a large request
+//! a small one is next, if one waits: a caller with one text waits for the batch under way, however many others have
+//! queued however much.
 //!
 //! The caller whose turn it is gives the batch its first text. Others fill it up while the padding they cause
 //! costs less than a run of their own. A small request is not filled up with texts of large ones, which would
@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use super::cache::Key;
+use super::turns::Turns;
 
 /// A request, as far as the order of work depends on it.
 pub(super) trait Request: Clone {
@@ -40,7 +41,9 @@ pub(super) struct Ready<R> {
     batch_tokens: usize,
     run_cost: usize,
     flows: Vec<Flow<R>>,
-    virtual_time: u64,
+    turns: Turns,
+    /// Whether the last batch was one of a large request.
+    after_bulk: bool,
     texts: usize,
 }
 
@@ -58,15 +61,22 @@ struct Waiting<R> {
     items: Vec<Item>,
 }
 
-/// One batch, and how many texts of callers who went away were dropped while it was put together.
+/// One batch, and the requests of callers who went away that were dropped while it was put together, with their numbers
+/// of texts.
 pub(super) struct Work<R> {
     pub(super) items: Vec<(R, Item)>,
-    pub(super) dropped: usize,
+    pub(super) dropped: Vec<(R, usize)>,
 }
 
 impl<R: Request> Ready<R> {
     pub(super) fn new(batch_tokens: usize, run_cost: usize) -> Self {
-        Self { batch_tokens, run_cost, flows: Vec::new(), virtual_time: 0, texts: 0 }
+        let (flows, turns) = (Vec::new(), Turns::default());
+        Self { batch_tokens, run_cost, flows, turns, after_bulk: false, texts: 0 }
+    }
+
+    /// Padded tokens that a batch may have.
+    pub(super) fn batch_tokens(&self) -> usize {
+        self.batch_tokens
     }
 
     /// Number of texts that wait.
@@ -85,7 +95,7 @@ impl<R: Request> Ready<R> {
             Some(flow) => flow.requests.push_back(waiting),
             None => {
                 let requests = VecDeque::from([waiting]);
-                self.flows.push(Flow { caller, tag: self.virtual_time, requests });
+                self.flows.push(Flow { caller, tag: self.turns.enter(caller), requests });
             }
         }
     }
@@ -94,14 +104,16 @@ impl<R: Request> Ready<R> {
     pub(super) fn take(&mut self) -> Work<R> {
         let dropped = self.drop_abandoned();
         // A stable sort: of equal tags the one that has waited longest comes first.
-        self.flows.sort_by_key(|flow| flow.tag);
+        let after_bulk = self.after_bulk;
+        self.flows.sort_by_key(|flow| (after_bulk && flow.requests[0].bulk, flow.tag));
         let mut batch =
             Batching { budget: self.batch_tokens, run_cost: self.run_cost, width: 0, items: vec![] };
         if let Some(flow) = self.flows.first_mut() {
-            self.virtual_time = flow.tag;
+            self.turns.serve(flow.tag);
             let leader = &mut flow.requests[0];
             let (request, bulk) = (leader.request.clone(), leader.bulk);
             let first = leader.items.pop().expect("an empty request leaves the queue");
+            self.after_bulk = bulk;
             flow.tag += first.ids.len() as u64;
             batch.push(request.clone(), first);
             for flow in &mut self.flows {
@@ -127,16 +139,18 @@ impl<R: Request> Ready<R> {
         self.flows.drain(..).flat_map(|flow| flow.requests).map(|waiting| waiting.request).collect()
     }
 
-    fn drop_abandoned(&mut self) -> usize {
-        let mut dropped = 0;
+    fn drop_abandoned(&mut self) -> Vec<(R, usize)> {
+        let mut dropped = Vec::new();
         for flow in &mut self.flows {
             flow.requests.retain(|waiting| {
                 let keep = !waiting.request.abandoned();
-                dropped += if keep { 0 } else { waiting.items.len() };
+                if !keep {
+                    dropped.push((waiting.request.clone(), waiting.items.len()));
+                }
                 keep
             });
         }
-        self.texts -= dropped;
+        self.texts -= dropped.iter().map(|(_, texts)| texts).sum::<usize>();
         self.remove_empty();
         dropped
     }
@@ -145,7 +159,18 @@ impl<R: Request> Ready<R> {
         for flow in &mut self.flows {
             flow.requests.retain(|waiting| !waiting.items.is_empty());
         }
-        self.flows.retain(|flow| !flow.requests.is_empty());
+        let turns = &mut self.turns;
+        self.flows.retain(|flow| {
+            let waits = !flow.requests.is_empty();
+            if !waits {
+                turns.leave(flow.caller, flow.tag);
+            }
+            waits
+        });
+        if self.flows.is_empty() {
+            turns.rest();
+            self.after_bulk = false;
+        }
     }
 }
 
@@ -284,6 +309,41 @@ mod tests {
     }
 
     #[test]
+    fn a_single_text_waits_for_one_batch_however_many_large_requests_there_are() {
+        let mut ready = Ready::new(64, 4);
+        for caller in 1..=5 {
+            ready.push(fake(caller), items(&[30; 20]));
+        }
+        // Small ones come all the time; each is in the first batch that begins after a large one's.
+        let mut large = [0; 6];
+        for round in 0..20 {
+            let work = ready.take();
+            let first = summary(&work)[0];
+            assert_eq!(first.1, 30, "a batch of a large request in round {round}");
+            large[first.0 as usize] += 1;
+            ready.push(fake(6 + round % 2), items(&[9]));
+            assert_eq!(summary(&ready.take()), [(6 + round % 2, 9)]);
+        }
+        assert_eq!(large, [0, 4, 4, 4, 4, 4], "they take turns among themselves");
+    }
+
+    #[test]
+    fn small_requests_without_end_do_not_keep_a_large_one_from_its_turn() {
+        let mut ready = Ready::new(64, 4);
+        ready.push(fake(1), items(&[30; 20]));
+        let mut tokens = [0; 4];
+        // Two callers who each come back before the batch of the other is taken.
+        ready.push(fake(2), items(&[10]));
+        for round in 0..40 {
+            ready.push(fake(2 + (round + 1) % 2), items(&[10]));
+            for (caller, length) in summary(&ready.take()) {
+                tokens[caller as usize] += length;
+            }
+        }
+        assert!(tokens[1] >= tokens[2] && tokens[1] >= tokens[3], "{tokens:?}");
+    }
+
+    #[test]
     fn models_do_not_mix() {
         let mut ready = Ready::new(64, 4);
         ready.push(Fake { model: 1, ..fake(1) }, items(&[9]));
@@ -301,7 +361,8 @@ mod tests {
         ready.take();
         leaver.gone.set(true);
         let work = ready.take();
-        assert_eq!((summary(&work), work.dropped), (vec![(2, 9)], 8));
+        let dropped: Vec<usize> = work.dropped.iter().map(|(_, texts)| *texts).collect();
+        assert_eq!((summary(&work), dropped), (vec![(2, 9)], vec![8]));
         assert_eq!(ready.texts(), 0);
     }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::intake::guarded;
 use super::job::Pending;
+use super::memory::Served;
 use super::ready::{Item, Work};
 use super::{Counter, Scheduler};
-use crate::compute::LoadedModel;
 use crate::error::Error;
 
 impl Scheduler {
@@ -16,7 +16,10 @@ impl Scheduler {
         let mut vectors = Vec::new();
         loop {
             let work = self.next_batch();
-            self.counters.add(Counter::Cancelled, work.dropped);
+            for (pending, texts) in &work.dropped {
+                self.count(&pending.model, Counter::Cancelled, *texts);
+            }
+            drop(work.dropped);
             if let Some((first, _)) = work.items.first() {
                 let model = Arc::clone(&first.model);
                 self.answer(&model, &work.items, &mut vectors);
@@ -41,11 +44,15 @@ impl Scheduler {
         ready.queue.take()
     }
 
-    fn answer(&self, model: &LoadedModel, items: &[(Arc<Pending>, Item)], vectors: &mut Vec<f32>) {
+    fn answer(&self, model: &Served, items: &[(Arc<Pending>, Item)], vectors: &mut Vec<f32>) {
         vectors.clear();
         let rows = items.iter().map(|(_, item)| &*item.ids);
+        let start = Instant::now();
         match guarded(0, || self.compute(model, rows, vectors)) {
             Ok(()) => {
+                for (pending, _) in items {
+                    self.waits.record(start.saturating_duration_since(pending.arrived), 1);
+                }
                 for ((pending, item), vector) in items.iter().zip(vectors.chunks_exact(model.dimensions)) {
                     // Kept first: who has the answer may ask again at once.
                     if let Some(key) = &item.key {
@@ -63,7 +70,7 @@ impl Scheduler {
             Err((error, _)) => {
                 let (pending, item) = &items[0];
                 if pending.fail(&error, item.position) {
-                    self.counters.add(Counter::Errors, 1);
+                    self.count(model, Counter::Errors, 1);
                 }
             }
         }
@@ -72,7 +79,7 @@ impl Scheduler {
     /// Computes one batch and counts it.
     pub(super) fn compute<'r>(
         &self,
-        model: &LoadedModel,
+        model: &Served,
         rows: impl Iterator<Item = &'r [u32]> + Clone,
         vectors: &mut Vec<f32>,
     ) -> Result<(), Error> {
@@ -84,11 +91,13 @@ impl Scheduler {
         let computed = model.embed(rows, vectors);
         self.watchdog.end();
         computed?;
-        self.counters.add(Counter::ComputeMicros, start.elapsed().as_micros() as usize);
-        self.counters.add(Counter::Batches, 1);
-        self.counters.add(Counter::Texts, count);
-        self.counters.add(Counter::Tokens, tokens);
-        self.counters.add(Counter::PaddedTokens, count * width);
+        let time = start.elapsed();
+        self.runs.record(time, count);
+        self.count(model, Counter::ComputeMicros, time.as_micros() as usize);
+        self.count(model, Counter::Batches, 1);
+        self.count(model, Counter::Texts, count);
+        self.count(model, Counter::Tokens, tokens);
+        self.count(model, Counter::PaddedTokens, count * width);
         Ok(())
     }
 }

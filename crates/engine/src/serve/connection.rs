@@ -364,6 +364,10 @@ fn accept(request: Request<'_>, connection: &Arc<Connection>, engine: &Arc<Engin
             let stats = Reply::Stats { id, stats: Box::new(engine.stats()) };
             return reply_holding(connection, &stats, Some(held));
         }
+        Request::ModelStats { id } => {
+            let stats = Reply::ModelStats { id, models: engine.scheduler.models().stats() };
+            return reply_holding(connection, &stats, Some(held));
+        }
         Request::Models { id, name } => return describe_models(id, name, connection, engine, held),
         Request::Embed(embed) => {
             let question = Question::Embed {

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::compute::{Decorate, Runtime};
 use crate::model::Catalog;
-use crate::schedule::{ModelStore, Scheduler};
+use crate::schedule::{Limits, ModelStore, Scheduler};
 use clients::Clients;
 use retire::Executable;
 
@@ -28,6 +28,9 @@ pub const SOCKET: &str = "engine.sock";
 /// What requests that are not answered yet may hold, in KiB of frames. Connections whose requests do not fit are
 /// not read from until they do.
 const QUEUE_CREDITS: usize = 256 << 10;
+
+/// How often the engine looks for batches that do not end and models that nobody uses.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// When to try again to accept a connection.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -53,6 +56,8 @@ pub struct Options {
     pub batch_tokens: usize,
     /// Bytes of vectors that are kept for texts that come again.
     pub cache_bytes: usize,
+    /// How much memory models may take, and for how long nobody may use them.
+    pub limits: Limits,
     /// How often the supervisor has started an engine after its first.
     pub restarts: u64,
 }
@@ -79,7 +84,7 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
     raise_descriptor_limit();
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = Arc::new(Runtime::new(&options.runtime, options.threads));
-    let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate);
+    let models = ModelStore::new(Catalog::new(options.models.clone()), runtime, decorate, options.limits);
     let engine = Arc::new(Engine {
         scheduler: Scheduler::start(models, options.batch_tokens, options.cache_bytes, &options.directory)?,
         credits: Arc::new(Semaphore::new(QUEUE_CREDITS)),
@@ -102,7 +107,7 @@ pub fn run(options: &Options, decorate: Decorate) -> io::Result<()> {
 async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = listen(&directory.join(SOCKET))?;
-    let mut watch = tokio::time::interval(Duration::from_secs(5));
+    let mut watch = tokio::time::interval(WATCH);
     loop {
         let have_room = engine.clients.have_room(engine.connections.load(Ordering::Relaxed));
         if !have_room {
@@ -119,7 +124,12 @@ async fn serve(engine: &Arc<Engine>, directory: &Path) -> io::Result<()> {
             },
             () = engine.room.notified(), if !have_room => {}
             () = tokio::time::sleep(AGAIN), if !have_room => {}
-            _ = watch.tick() => engine.scheduler.abort_if_stuck(),
+            _ = watch.tick() => {
+                engine.scheduler.abort_if_stuck();
+                // A large model takes its time to go.
+                let scheduler = Arc::clone(&engine.scheduler);
+                tokio::task::spawn_blocking(move || scheduler.models().unload_idle());
+            }
             _ = terminate.recv() => break,
             () = engine.stop.notified() => break,
         }

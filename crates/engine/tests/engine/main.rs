@@ -6,6 +6,8 @@ mod directories;
 mod golden;
 mod hostile;
 mod kinds;
+mod limits;
+mod load;
 mod mutations;
 mod precision;
 mod requests;

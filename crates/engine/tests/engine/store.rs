@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::support::{Copy, runtime};
 use vector_embed_engine::error::{Error, ModelProblem};
 use vector_embed_engine::model::{Catalog, ModelDir, Revision};
-use vector_embed_engine::schedule::ModelStore;
+use vector_embed_engine::schedule::{Limits, ModelStore};
 use vector_embed_protocol::{FailureCode, is_model_hash};
 
 /// A store of the models below `root`.
 pub(crate) fn store(root: impl Into<PathBuf>) -> ModelStore {
-    ModelStore::new(Catalog::new(vec![root.into()]), Arc::clone(runtime()), std::convert::identity)
+    let catalog = Catalog::new(vec![root.into()]);
+    ModelStore::new(catalog, Arc::clone(runtime()), std::convert::identity, Limits::NONE)
 }
 
 /// Another model: it takes the first token's vector where it took the mean.
@@ -58,7 +59,7 @@ fn the_files_that_are_there_now_decide_when_the_loaded_ones_are_not_expected() {
     assert_ne!(first, second);
     // At once, not when the files would be looked at again.
     let reloaded = store.get_expected("model", &second).unwrap();
-    assert_ne!(loaded.generation, reloaded.generation);
+    assert_ne!(loaded.revision.id(), reloaded.revision.id());
     assert!(matches!(store.get_expected("model", &first), Err(Error::Drifted { .. })));
 }
 
@@ -70,7 +71,7 @@ fn a_model_replaced_before_it_was_hashed_does_not_get_the_hash_of_its_successor(
     change_pooling(&copy);
     assert!(matches!(old.revision.hash(), Err(ModelProblem::Changed)));
     let new = store.get_expected("model", &hash(&store)).unwrap();
-    assert_ne!(old.generation, new.generation);
+    assert_ne!(old.revision.id(), new.revision.id());
     assert_eq!(old.revision.known_hash(), None);
 }
 
@@ -95,6 +96,7 @@ fn one_model_is_described_without_looking_at_the_others() {
     let info = store.describe("model").unwrap();
     assert_eq!(store.list()[1], info);
     assert_eq!((info.dimensions, info.max_tokens, info.loaded), (32, 48, false));
+    assert_eq!((&*info.format, &*info.precision), ("safetensors", "fp32"));
 
     // What is said of one that does not work is what embedding with it would say.
     for (name, code) in [("damaged", FailureCode::BadModel), ("missing", FailureCode::UnknownModel)] {

@@ -7,12 +7,12 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
-use super::super::attachment::{Record, Recorded, Timing, is_recorded};
-use super::link::{Link, check_documents, qualified};
-use super::options::{Names, Options};
-use super::sync::FUNCTION;
-use crate::api::vectors::{self, Wanted};
+use crate::attachment::chunks::link::{Link, check_documents, qualified};
+use crate::attachment::chunks::options::{Names, Options};
+use crate::attachment::chunks::passages;
+use crate::attachment::{Record, Recorded, Timing, is_recorded, recorded_queue};
 use crate::client;
+use crate::client::vectors::{self, Wanted};
 use crate::error::{Error, OrRaise, TableFault};
 use crate::pg::lookup::Json;
 use crate::pg::settings::Model;
@@ -22,7 +22,10 @@ use crate::pg::table::{
 };
 use crate::pg::text::Text;
 use crate::pg::vector::TextArray;
-use crate::pg::warning::notice;
+use crate::pg::wake;
+use crate::pg::warning::{self, notice};
+use crate::queue::{Access, Queue};
+use crate::refresh::chunks::FUNCTION;
 
 /// What fires each of the triggers, and the end of its name.
 const EVENTS: [(&str, &str); 4] = [
@@ -45,6 +48,7 @@ fn attach_chunks(
     format: Option<Text<'_>>,
     columns: Option<Json<'_>>,
     fill: Option<Json<'_>>,
+    timing: Option<Text<'_>>,
 ) {
     let given = || {
         let key = key.as_ref().map(|key| {
@@ -67,6 +71,11 @@ fn attach_chunks(
             format: format.as_ref().map_or("text", Text::as_str).to_owned(),
             columns: names("columns", columns.as_ref())?,
             fill: names("fill", fill.as_ref())?,
+            is_queued: match timing.as_ref().map_or("statement", Text::as_str) {
+                "statement" => false,
+                "queue" => true,
+                other => return Err(Error::ChunkTiming(other.to_owned())),
+            },
         })
     };
     given().and_then(|wish: Wish| wish.carry_out()).or_raise();
@@ -84,7 +93,17 @@ fn detach_chunks(relation: pg_sys::Oid, chunk_table: Text<'_>) {
         }
         drop(seen);
         let table = Table::open_to_change(relation, Change::Drop)?;
-        keepers(&table, &name).iter().try_for_each(|trigger| drop_trigger(&table, trigger))
+        let dropped = keepers(&table, &name);
+        let queue = queue_of(&dropped);
+        dropped.iter().try_for_each(|trigger| drop_trigger(&table, trigger))?;
+        if let Some(queue) = queue.and_then(|name| Queue::open(&table, &name, Access::Read).ok()) {
+            let rows = queue.count()?;
+            if rows > 0 {
+                warning::dropped_queue(&table.name(), &name.table, rows);
+            }
+            queue.drop_table()?;
+        }
+        Ok(())
     };
     detached().or_raise();
 }
@@ -101,6 +120,7 @@ struct Wish {
     format: String,
     columns: BTreeMap<String, String>,
     fill: BTreeMap<String, String>,
+    is_queued: bool,
 }
 
 impl Wish {
@@ -132,7 +152,12 @@ impl Wish {
         drop(link);
         drop(seen);
         let table = Table::open_to_change(self.relation, Change::Add)?;
-        create_triggers(&table, &name, &arguments, &hash)
+        let queue = self.is_queued.then(|| Queue::create(&table, &name.table)).transpose()?;
+        if queue.is_some() {
+            // So that the database is known for one with queues.
+            wake::after_commit();
+        }
+        create_triggers(&table, &name.table, &arguments, &hash, queue.as_deref())
     }
 
     /// Makes sure that texts can be cut as is wanted, and embedded; returns the length of vectors.
@@ -146,7 +171,7 @@ impl Wish {
     }
 
     fn rule(&self) -> Result<ChunkRule, Error> {
-        crate::api::chunk::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
+        passages::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
     }
 
     /// All names; those that are not given are the usual ones. Of an existing table only columns that it has.
@@ -273,6 +298,7 @@ impl Wish {
                 && trigger.arguments.iter().eq(arguments.iter().copied())
                 && trigger.fires()
                 && recorded == Recorded::Hash(hash.to_owned())
+                && recorded_queue(comment.as_deref(), &trigger.arguments).is_some() == self.is_queued
         };
         let (chunks, table) = (&self.chunk_table, documents.name());
         if existing.len() == EVENTS.len() && existing.iter().all(is_wanted) {
@@ -319,23 +345,35 @@ impl Link<'_> {
 
 /// The triggers of a table that keep this chunk table.
 fn keepers(documents: &Table, name: &Name) -> Vec<TriggerEntry> {
+    keepers_of(documents, &name.schema, &name.table)
+}
+
+/// The same, of a chunk table by its name.
+pub(in crate::api) fn keepers_of(documents: &Table, schema: &str, table: &str) -> Vec<TriggerEntry> {
     let function = trigger_function(FUNCTION);
     let mut triggers = documents.triggers();
     triggers.retain(|trigger| {
         trigger.function == function
-            && trigger.arguments.get(2) == Some(&name.schema)
-            && trigger.arguments.get(3) == Some(&name.table)
+            && trigger.arguments.get(2).is_some_and(|name| name == schema)
+            && trigger.arguments.get(3).is_some_and(|name| name == table)
     });
     triggers
 }
 
-fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &str) -> Result<(), Error> {
-    let record = Record { timing: Timing::Statement, hash, arguments };
+pub(in crate::api) fn create_triggers(
+    table: &Table,
+    name: &str,
+    arguments: &[&String; 5],
+    hash: &str,
+    queue: Option<&str>,
+) -> Result<(), Error> {
+    let timing = if queue.is_some() { Timing::Queue } else { Timing::Statement };
+    let record = Record { timing, hash, arguments, provenance: None, replaces: None, queue };
     let comment = quote_literal(&record.to_comment());
     let arguments = arguments.map(|argument| quote_literal(argument)).join(", ");
     let quoted_table = table.quoted_name();
     for (suffix, event) in EVENTS {
-        let trigger = quote_identifier(&trigger_name(table, &name.table, suffix));
+        let trigger = quote_identifier(&trigger_name(table, name, suffix));
         let event = event.replace("{table}", &quoted_table);
         spi::execute(&format!(
             "CREATE TRIGGER {trigger} {event} FOR EACH STATEMENT EXECUTE FUNCTION vector_embed.{FUNCTION}({arguments})"
@@ -343,6 +381,13 @@ fn create_triggers(table: &Table, name: &Name, arguments: &[&String; 5], hash: &
         spi::execute(&format!("COMMENT ON TRIGGER {trigger} ON {quoted_table} IS {comment}"))?;
     }
     Ok(())
+}
+
+/// The queue that triggers record.
+pub(in crate::api) fn queue_of(triggers: &[TriggerEntry]) -> Option<String> {
+    triggers
+        .iter()
+        .find_map(|trigger| recorded_queue(trigger_comment(trigger.oid).as_deref(), &trigger.arguments))
 }
 
 /// pgvector's type, quoted for SQL.

@@ -1,7 +1,5 @@
 //! Triggers that keep a chunk table true to a table of documents, and attaching them.
 
-mod attach;
-mod link;
-mod options;
+pub(in crate::api) mod attach;
 pub(super) mod status;
-mod sync;
+pub(in crate::api) mod sync;

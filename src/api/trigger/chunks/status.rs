@@ -1,12 +1,9 @@
 //! How many documents have their chunks, for `attachment_status`.
 
-use super::link::Link;
-use super::options::Options;
-use super::sync::FUNCTION;
-use crate::pg::table::{Table, quote_identifier, quote_literal, trigger_function};
-
-/// Matches what is no blank, which has no chunks.
-const TEXT: &str = r"[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
+use crate::attachment::chunks::link::Link;
+use crate::attachment::chunks::options::Options;
+use crate::pg::table::{Table, quote_identifier, trigger_function};
+use crate::refresh::chunks::FUNCTION;
 
 /// What is counted of the documents of one chunk table.
 pub(in super::super) struct Counts {
@@ -41,14 +38,11 @@ fn of_attached(documents: &Table, arguments: &[String]) -> Option<Counts> {
         if !chunks.may_be_read() {
             return None;
         }
-        let has_chunks = link.has_chunks().ok()?;
-        let text = format!("d.{}::pg_catalog.text", documents.quoted_column(link.text.number));
-        let has_text = quote_literal(TEXT);
+        let has_chunks = link.has_chunks("d").ok()?;
+        let has_text = link.has_text("d");
         Some([
             format!("pg_catalog.count(*) FILTER (WHERE {has_chunks})"),
-            format!(
-                "pg_catalog.count(*) FILTER (WHERE {text} OPERATOR(pg_catalog.~) {has_text} AND NOT {has_chunks})"
-            ),
+            format!("pg_catalog.count(*) FILTER (WHERE {has_text} AND NOT {has_chunks})"),
         ])
     };
     Some(Counts { embedding, aggregates: aggregates() })

@@ -4,38 +4,26 @@
 //! of the table's own may have changed them meanwhile; so whichever of several calls comes last, the chunk table is true.
 //! Who else writes the same document waits for its row, and then sees these chunks.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::CString;
 
 use pgrx::prelude::*;
 
-use super::super::attachment::{is_recorded, recorded_hash};
-use super::link::{Link, Sequence};
-use super::options::Options;
-use crate::api::chunk::{Passage, Passages};
-use crate::api::vectors::{self, Wanted};
-use crate::client;
-use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
+use super::super::later;
+
+use crate::attachment::chunks::link::Link;
+use crate::attachment::chunks::options::Options;
+use crate::attachment::{is_recorded, recorded_hash, recorded_queue};
+use crate::error::{Error, OrRaise, TableFault, TriggerFault};
 use crate::pg::exact::Exact;
-use crate::pg::lookup::{current_user, next_value};
+use crate::pg::lookup::current_user;
 use crate::pg::memory::Scratch;
-use crate::pg::row::Row;
 use crate::pg::settings::Model;
-use crate::pg::statement::{Cell, CellKind, Command, Outcome, Rows, Statement};
+use crate::pg::statement::{CellKind, Command, Outcome, Rows};
 use crate::pg::table::{Table, relation_name};
 use crate::pg::trigger::{Event, Nothing, TriggerCall};
-use crate::pg::vector::Vector;
-use vector_embed_protocol::Purpose;
-
-pub(super) const FUNCTION: &str = "embed_chunks";
-
-/// Documents that are looked at together, and bytes of their texts, a single longer one apart.
-const BATCH_DOCUMENTS: usize = 4096;
-const BATCH_BYTES: usize = 4 << 20;
-/// Chunks that are embedded together.
-const BATCH_CHUNKS: usize = 4096;
-
-/// Statements in the order in which they are to be run. There is nothing to drop.
-type Statements = [Option<Statement>; 4];
+use crate::queue::{Access, Additions, Queue};
+use crate::refresh::chunks::FUNCTION;
+use crate::refresh::chunks::sync::{Document, Key, Look, Statements, Sync, key, named, put_document};
 
 #[pg_extern(sql = false)]
 fn embed_chunks(call: TriggerCall<'_>) -> Nothing {
@@ -105,7 +93,10 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
         return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
     }
-    let mut sync = Sync::new(call, &link, Model::Named(model).name()?.into_owned())?;
+    let queue = recorded_queue(call.comment().as_deref(), &arguments);
+    let queue = queue.map(|name| Queue::open(&documents, &name, Access::Write)).transpose()?;
+    let mut later = queue.as_ref().map(|queue| Later::new(queue, &link));
+    let mut sync = Sync::new(&link, Model::Named(model).name()?.into_owned(), recorded_hash(call)?)?;
     if let Some(old_rows) = old_rows.as_mut() {
         while let (Some(old), Some(new)) = (old_rows.next(), new_rows.next()) {
             let (old, new) = scratch.within(|| Ok::<_, Error>((key(&link, old)?, key(&link, new)?)))?;
@@ -120,320 +111,75 @@ fn compute(call: &TriggerCall<'_>) -> Result<(Statements, pgrx::pg_sys::Oid), Er
     while let Some(new) = new_rows.next() {
         let old = old_rows.as_mut().and_then(|rows| rows.next());
         let (document, bytes) = scratch.within(|| Document::new(&link, old, new))?;
+        let key = match &later {
+            Some(_) => Some(scratch.within(|| later::key_of(&link.key, new))?),
+            None => None,
+        };
         scratch.reset();
-        sync.add(document, bytes)?;
+        match (&mut later, key) {
+            // Chunks move with their document, and with what they have copies of, in the same transaction.
+            (Some(later), Some(key)) if !document.rewritten => later.add(&document, key)?,
+            _ => sync.add(document, bytes)?,
+        }
+    }
+    if let Some(later) = later {
+        later.finish()?;
     }
     Ok((sync.finish()?, chunks.oid()))
 }
 
-const OLD: &str = "OLD TABLE AS old_rows";
-const NEW: &str = "NEW TABLE AS new_rows";
-
-type Key = Vec<Option<String>>;
-
-fn key(link: &Link<'_>, row: Row<'_>) -> Result<Key, Error> {
-    link.key.iter().map(|column| row.written(column.number)).collect()
-}
-
-fn named(columns: &[(String, CellKind)]) -> impl Iterator<Item = (&str, CellKind)> {
-    columns.iter().map(|(name, kind)| (name.as_str(), *kind))
-}
-
-fn cell(value: &Option<String>) -> Cell<'_> {
-    value.as_deref().map_or(Cell::Null, Cell::Text)
-}
-
-/// What is wanted of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// Its text, if it has no chunks.
-    Unchanged,
-    /// Its text and its chunks.
-    Changed,
-    /// Chunks that it has by another key, too.
-    More,
-}
-
-fn put_document(rows: &mut Rows, place: usize, look: Look, key: &Key, chunk_key: &Key) {
-    let (changed, more) = (look != Look::Unchanged, look == Look::More);
-    let cells: Vec<Cell<'_>> = [Cell::Int(place as i32), Cell::Bool(changed), Cell::Bool(more)]
-        .into_iter()
-        .chain(key.iter().chain(chunk_key).map(cell))
-        .collect();
-    rows.put(&cells);
-}
-
-/// A document that the statement has touched.
-struct Document {
-    key: Key,
-    old_key: Option<Key>,
-    /// Whether its text may have changed, or what its chunks have copies of.
-    changed: bool,
-    /// Whether its chunks are to be written even if they are as they were.
-    rewritten: bool,
-}
-
-impl Document {
-    /// The document, and the bytes of its text if it has changed.
-    fn new(link: &Link<'_>, old: Option<Row<'_>>, new: Row<'_>) -> Result<(Self, usize), Error> {
-        let key = key(link, new)?;
-        let Some(old) = old else {
-            let document = Self { key, old_key: None, changed: true, rewritten: false };
-            return Ok((document, new.bytes(link.text)));
-        };
-        let old_key = Some(self::key(link, old)?).filter(|old_key| *old_key != key);
-        let mut is_copied_anew = false;
-        for column in &link.copied {
-            is_copied_anew |=
-                column.is_virtual() || old.written(column.number)? != new.written(column.number)?;
-        }
-        let rewritten = old_key.is_some() || is_copied_anew;
-        let changed = rewritten || !new.is_stored_alike(old, link.text);
-        let bytes = if changed { new.bytes(link.text) } else { 0 };
-        Ok((Self { key, old_key, changed, rewritten }, bytes))
-    }
-}
-
-/// A chunk that is in the table.
-struct Existing {
-    row: String,
-    /// Its index, and the numbers of the columns that there are.
-    numbers: [Option<i64>; 4],
-}
-
-/// What is to be written.
-struct Sync<'a> {
+/// Documents that are queued: those whose text has changed, and those that lack chunks.
+struct Later<'a> {
     link: &'a Link<'a>,
-    model: String,
-    hash: Option<String>,
-    documents: Vec<Document>,
-    bytes: usize,
-    /// Keys that documents had and have no more.
-    left: HashSet<Key>,
-    /// A place behind all chunks of the documents so far.
-    behind: i64,
-    gone: Rows,
-    moved: Rows,
-    new: Option<New>,
+    additions: Additions<'a>,
+    unchanged: Vec<(Key, Vec<CString>)>,
 }
 
-/// New chunks.
-struct New {
-    rows: Rows,
-    /// What numbers them.
-    sequences: Vec<Sequence>,
-}
-
-impl<'a> Sync<'a> {
-    fn new(call: &TriggerCall<'_>, link: &'a Link<'a>, model: String) -> Result<Self, Error> {
-        Ok(Self {
-            model,
-            hash: recorded_hash(call)?,
-            documents: Vec::new(),
-            bytes: 0,
-            left: HashSet::new(),
-            behind: 0,
-            gone: Rows::new([("row", CellKind::Text)]),
-            moved: Rows::new(named(&link.moved_columns())),
-            new: None,
-            link,
-        })
+impl<'a> Later<'a> {
+    fn new(queue: &'a Queue<'a>, link: &'a Link<'a>) -> Self {
+        Self { link, additions: Additions::new(queue), unchanged: Vec::new() }
     }
 
-    fn add(&mut self, document: Document, bytes: usize) -> Result<(), Error> {
-        self.documents.push(document);
-        self.bytes += bytes;
-        if self.documents.len() < BATCH_DOCUMENTS && self.bytes < BATCH_BYTES { Ok(()) } else { self.flush() }
-    }
-
-    /// Finds out what becomes of the chunks of the documents so far.
-    fn flush(&mut self) -> Result<(), Error> {
-        let documents = std::mem::take(&mut self.documents);
-        self.bytes = 0;
-        if documents.is_empty() {
+    fn add(&mut self, document: &Document, key: Vec<CString>) -> Result<(), Error> {
+        if document.changed {
+            self.additions.add(&key, None, false);
             return Ok(());
         }
-        let link = self.link;
-        let mut rows = Rows::new(named(&link.document_columns()));
-        // Where a foreign key has moved the chunks they have the new key already.
-        let has_moved = documents.iter().any(|document| document.old_key.is_some()) && link.follows_key()?;
-        for (place, document) in documents.iter().enumerate() {
-            let Document { key, old_key, changed, .. } = document;
-            let old_key = old_key.as_ref().filter(|_| !has_moved);
-            let look = if *changed { Look::Changed } else { Look::Unchanged };
-            put_document(&mut rows, place, look, key, old_key.unwrap_or(key));
-            // Chunks that another document has left there by this statement move on; others are of one that is gone, or
-            // made by a statement of the table's own triggers.
-            if old_key.is_some() && !self.left.contains(key) {
-                put_document(&mut rows, place, Look::More, key, key);
-            }
-        }
-        let owner = link.as_whom;
-        let (mut places, mut texts) = (Vec::new(), Vec::new());
-        for row in rows.query(owner, &link.select_texts()?)? {
-            if let [Some(place), Some(text)] = row?.as_slice() {
-                places.push(number(place)? as usize);
-                texts.push(text.clone());
-            }
-        }
-        let any_changed = documents.iter().any(|document| document.changed);
-        let mut existing = if any_changed { self.existing(&rows)? } else { HashMap::new() };
-        let cut = client::chunk(&self.model, link.options.rule()?, &texts);
-        let cut =
-            cut.map_err(|error| error.map_place(|position| self.place(&documents[places[position]])))?;
-        let mut fresh = Vec::new();
-        for ((place, text), chunks) in places.into_iter().zip(texts).zip(cut) {
-            let mut of_document = existing.remove(&place).unwrap_or_default();
-            self.behind = self.behind.max(chunks.len() as i64);
-            for (passage, index) in Passages::new(text, chunks).zip(0..) {
-                let known = of_document.get_mut(&passage.content).and_then(VecDeque::pop_front);
-                match known {
-                    Some(known) => self.keep(&documents[place], &known, index, &passage),
-                    None => fresh.push((place, index, passage)),
-                }
-            }
-            self.drop_chunks(of_document);
-        }
-        // What is left belongs to documents without text.
-        existing.into_values().for_each(|of_document| self.drop_chunks(of_document));
-        fresh.chunks(BATCH_CHUNKS).try_for_each(|fresh| self.embed(&documents, fresh))
+        self.unchanged.push((document.key.clone(), key));
+        if self.unchanged.len() < MOST_UNCHANGED { Ok(()) } else { self.look() }
     }
 
-    /// The chunks that there are of documents that have changed, by document and content. Those without a vector are
-    /// made anew.
-    fn existing(
-        &mut self,
-        rows: &Rows,
-    ) -> Result<HashMap<usize, HashMap<String, VecDeque<Existing>>>, Error> {
-        let mut existing: HashMap<usize, HashMap<String, VecDeque<Existing>>> = HashMap::new();
-        for row in rows.query(self.link.as_whom, &self.link.select_chunks()?)? {
-            let row = row?;
-            let [Some(place), Some(id), content, Some(lacks_vector), numbers @ ..] = row.as_slice() else {
-                return Err(Error::Internal("a chunk is not as it was asked for"));
-            };
-            let mut read = [None; 4];
-            for (to, from) in read.iter_mut().zip(numbers) {
-                *to = from.as_deref().map(number).transpose()?;
-            }
-            self.behind = self.behind.max(read[0].map_or(0, |index| index.saturating_add(1)));
-            match content {
-                Some(content) if lacks_vector == "f" => existing
-                    .entry(number(place)? as usize)
-                    .or_default()
-                    .entry(content.clone())
-                    .or_default()
-                    .push_back(Existing { row: id.clone(), numbers: read }),
-                _ => self.gone.put(&[Cell::Text(id)]),
-            }
+    /// Adds those of the documents that lack chunks.
+    fn look(&mut self) -> Result<(), Error> {
+        let unchanged = std::mem::take(&mut self.unchanged);
+        if unchanged.is_empty() {
+            return Ok(());
         }
-        Ok(existing)
+        let mut rows = Rows::new(named(&self.link.document_columns()));
+        for (place, (key, _)) in unchanged.iter().enumerate() {
+            put_document(&mut rows, place, Look::Unchanged, key, key);
+        }
+        for row in rows.query(self.link.as_whom, &self.link.select_lacking()?)? {
+            let place = row?.into_iter().next().flatten().and_then(|place| place.parse::<usize>().ok());
+            let (_, key) = place
+                .and_then(|place| unchanged.get(place))
+                .ok_or(Error::Internal("a document is not as it was asked for"))?;
+            self.additions.add(key, None, false);
+        }
+        Ok(())
     }
 
-    fn keep(&mut self, document: &Document, known: &Existing, index: i32, passage: &Passage) {
-        let numbers = [index, passage.start, passage.characters, passage.tokens];
-        let names = self.link.options.columns.numbers();
-        let has_place = known.numbers[0] == Some(index.into())
-            && (1..).zip(names).all(|(place, (_, column))| {
-                column.is_none() || known.numbers[place] == Some(numbers[place].into())
-            });
-        if has_place && !document.rewritten {
-            return;
+    fn finish(mut self) -> Result<(), Error> {
+        self.look()?;
+        if later::append(&self.additions, self.link.documents.owner())? > 0 {
+            later::wake_workers();
         }
-        let cells: Vec<Cell<'_>> = [Cell::Text(&known.row)]
-            .into_iter()
-            .chain(document.key.iter().map(cell))
-            .chain(numbers.map(Cell::Int))
-            .collect();
-        self.moved.put(&cells);
-    }
-
-    fn drop_chunks(&mut self, of_document: HashMap<String, VecDeque<Existing>>) {
-        for chunk in of_document.into_values().flatten() {
-            self.gone.put(&[Cell::Text(&chunk.row)]);
-        }
-    }
-
-    /// Embeds chunks that are new.
-    fn embed(&mut self, documents: &[Document], fresh: &[(usize, i32, Passage)]) -> Result<(), Error> {
-        let Self { link, new, model, hash, .. } = self;
-        let New { rows, sequences } = match new {
-            Some(new) => new,
-            None => {
-                let sequences = link.sequences()?;
-                let vector = CellKind::Vector(link.embedding.vector_type());
-                let rows = Rows::new(named(&link.new_columns(sequences.len(), vector)));
-                new.insert(New { rows, sequences })
-            }
-        };
-        let texts: Vec<&str> = fresh.iter().map(|(_, _, passage)| passage.content.as_str()).collect();
-        let wanted = Wanted { model, purpose: Purpose::Document, expected_hash: hash.as_deref() };
-        let mut scratch = Scratch::new();
-        let mut checked = Ok(());
-        let sent = vectors::embed(&texts, &wanted, &mut |position, numbers| {
-            if checked.is_err() {
-                return;
-            }
-            checked = link.check_dimensions(model, numbers.len() / size_of::<f32>());
-            let (place, index, passage) = &fresh[position];
-            let number = (rows.count() + 1) as i32;
-            let ids: Vec<Option<String>> =
-                sequences.iter().map(|sequence| Some(next_value(sequence.oid.into()).to_string())).collect();
-            scratch.within(|| {
-                let cells: Vec<Cell<'_>> = documents[*place]
-                    .key
-                    .iter()
-                    .map(cell)
-                    .chain([number, *index, passage.start, passage.characters, passage.tokens].map(Cell::Int))
-                    .chain(ids.iter().map(cell))
-                    .chain([Cell::Text(&passage.content), Cell::Vector(Vector::from_le_bytes(numbers))])
-                    .collect();
-                rows.put(&cells);
-            });
-            scratch.reset();
-        });
-        sent.map_err(|error| error.map_place(|position| self.place(&documents[fresh[position].0])))?;
-        checked
-    }
-
-    /// A document as errors tell of it.
-    fn place(&self, document: &Document) -> Place {
-        if !self.link.documents.may_be_read() {
-            return Place::Row(None);
-        }
-        let names: Vec<String> =
-            self.link.key.iter().map(|column| self.link.documents.column_name(column.number)).collect();
-        let values: Vec<&str> = document.key.iter().map(|value| value.as_deref().unwrap_or("")).collect();
-        Place::Row(Some(format!("({})=({})", names.join(", "), values.join(", "))))
-    }
-
-    fn finish(mut self) -> Result<Statements, Error> {
-        self.flush()?;
-        let Self { link, behind, gone, moved, new, .. } = self;
-        let owner = link.as_whom;
-        let mut statements = [None; 4];
-        if gone.count() > 0 {
-            let count = gone.count();
-            statements[0] = Some(gone.into_statement(owner, &link.delete(), Command::Delete, Some(count)));
-        }
-        if moved.count() > 0 {
-            let count = moved.count();
-            let last = if link.places_are_unique()? {
-                let aside = link.update(behind);
-                statements[1] = Some(moved.share(owner, &aside, Command::Update, Some(count)));
-                link.bring_back(behind)?
-            } else {
-                link.update(0)
-            };
-            statements[2] = Some(moved.into_statement(owner, &last, Command::Update, Some(count)));
-        }
-        if let Some(New { rows, sequences }) = new {
-            let (count, insert) = (rows.count(), link.insert(&sequences));
-            statements[3] = Some(rows.into_statement(owner, &insert, Command::Insert, Some(count)));
-        }
-        Ok(statements)
+        Ok(())
     }
 }
 
-fn number(text: &str) -> Result<i64, Error> {
-    text.parse().map_err(|_| Error::Internal("a number is none"))
-}
+/// Documents that are looked at together.
+const MOST_UNCHANGED: usize = 4096;
+
+const OLD: &str = "OLD TABLE AS old_rows";
+const NEW: &str = "NEW TABLE AS new_rows";

@@ -2,33 +2,38 @@
 
 use pgrx::pg_sys;
 
-use super::super::statement::check_kind;
 use super::options::Options;
+use crate::attachment::check_kind;
 use crate::error::{ColumnFault, Error, TableFault};
 use crate::pg::spi;
 use crate::pg::statement::CellKind;
-use crate::pg::table::{Column, KeyColumn, Kind, Moment, Table, TextColumn, VectorColumn, quote_identifier};
+use crate::pg::table::{
+    Column, KeyColumn, Kind, Moment, Table, TextColumn, VectorColumn, quote_identifier, quote_literal,
+};
+
+/// Matches what is no blank, which has no chunks.
+const TEXT: &str = r"[^\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
 
 /// Both tables, and what the triggers' arguments name in them.
-pub(super) struct Link<'t> {
-    pub(super) documents: &'t Table,
-    pub(super) chunks: &'t Table,
-    pub(super) options: &'t Options,
+pub(crate) struct Link<'t> {
+    pub(crate) documents: &'t Table,
+    pub(crate) chunks: &'t Table,
+    pub(crate) options: &'t Options,
     /// Whose privileges statements need: the owner's, unless somebody else may have made the trigger.
-    pub(super) as_whom: pg_sys::Oid,
-    pub(super) text: TextColumn,
-    pub(super) embedding: VectorColumn,
+    pub(crate) as_whom: pg_sys::Oid,
+    pub(crate) text: TextColumn,
+    pub(crate) embedding: VectorColumn,
     /// The documents' primary key.
-    pub(super) key: Vec<KeyColumn>,
+    pub(crate) key: Vec<KeyColumn>,
     /// The columns of the chunk table that have it.
     chunk_key: Vec<Column>,
     /// The documents' columns that chunks have copies of.
-    pub(super) copied: Vec<Column>,
+    pub(crate) copied: Vec<Column>,
     index: Column,
 }
 
 impl<'t> Link<'t> {
-    pub(super) fn new(
+    pub(crate) fn new(
         documents: &'t Table,
         chunks: &'t Table,
         column: &str,
@@ -70,7 +75,7 @@ impl<'t> Link<'t> {
     }
 
     /// Fails unless the chunk table takes vectors of so many dimensions.
-    pub(super) fn check_dimensions(&self, model: &str, vector: usize) -> Result<(), Error> {
+    pub(crate) fn check_dimensions(&self, model: &str, vector: usize) -> Result<(), Error> {
         match self.embedding.dimensions {
             Some(column) if column != vector => {
                 let fault = ColumnFault::Dimensions { column, model: model.to_owned(), vector };
@@ -81,7 +86,7 @@ impl<'t> Link<'t> {
     }
 
     /// The columns of the rows that tell of documents: the key as it is, and the key that its chunks have.
-    pub(super) fn document_columns(&self) -> Vec<(String, CellKind)> {
+    pub(crate) fn document_columns(&self) -> Vec<(String, CellKind)> {
         let keys = |prefix: &'static str| {
             (0..self.key.len()).map(move |place| (format!("{prefix}{place}"), CellKind::Text))
         };
@@ -91,7 +96,7 @@ impl<'t> Link<'t> {
     }
 
     /// The texts of those documents that have changed or lack chunks.
-    pub(super) fn select_texts(&self) -> Result<String, Error> {
+    pub(crate) fn select_texts(&self) -> Result<String, Error> {
         Ok(format!(
             "SELECT v.doc, d.{}::pg_catalog.text FROM vector_embed_rows AS v JOIN ONLY {} AS d ON {} \
              WHERE NOT v.more AND (v.changed OR NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})) ORDER BY v.doc",
@@ -103,8 +108,21 @@ impl<'t> Link<'t> {
         ))
     }
 
+    /// Which documents have text and no chunks.
+    pub(crate) fn select_lacking(&self) -> Result<String, Error> {
+        Ok(format!(
+            "SELECT v.doc FROM vector_embed_rows AS v JOIN ONLY {} AS d ON {} WHERE {} \
+             AND NOT EXISTS (SELECT FROM ONLY {} AS t WHERE {})",
+            self.documents.quoted_name(),
+            self.is_document(),
+            self.has_text("d"),
+            self.chunks.quoted_name(),
+            self.is_chunk("k")?,
+        ))
+    }
+
     /// The chunks of documents that have changed, which are locked.
-    pub(super) fn select_chunks(&self) -> Result<String, Error> {
+    pub(crate) fn select_chunks(&self) -> Result<String, Error> {
         let columns = &self.options.columns;
         let numbers = columns.numbers().map(|(_, column)| match column {
             Some(column) => format!("t.{}", quote_identifier(column)),
@@ -123,13 +141,13 @@ impl<'t> Link<'t> {
         ))
     }
 
-    pub(super) fn delete(&self) -> String {
+    pub(crate) fn delete(&self) -> String {
         let chunks = self.chunks.quoted_name();
         format!("DELETE FROM ONLY {chunks} AS t USING vector_embed_rows AS v WHERE {SAME_ROW}")
     }
 
     /// Deletes the chunks of documents that are not there any more.
-    pub(super) fn delete_orphans(&self) -> Result<String, Error> {
+    pub(crate) fn delete_orphans(&self) -> Result<String, Error> {
         Ok(format!(
             "DELETE FROM ONLY {} AS t USING vector_embed_rows AS v WHERE {} \
              AND NOT EXISTS (SELECT FROM ONLY {} AS d WHERE {})",
@@ -140,12 +158,12 @@ impl<'t> Link<'t> {
         ))
     }
 
-    pub(super) fn delete_all(&self) -> String {
+    pub(crate) fn delete_all(&self) -> String {
         format!("DELETE FROM ONLY {}", self.chunks.quoted_name())
     }
 
     /// The columns of the rows that tell of chunks that keep their content.
-    pub(super) fn moved_columns(&self) -> Vec<(String, CellKind)> {
+    pub(crate) fn moved_columns(&self) -> Vec<(String, CellKind)> {
         let key = (0..self.key.len()).map(|place| (format!("k{place}"), CellKind::Text));
         let numbers = ["chunk_index", "start_char", "char_count", "token_count"];
         let numbers = numbers.map(|name| (name.to_owned(), CellKind::Int));
@@ -153,7 +171,7 @@ impl<'t> Link<'t> {
     }
 
     /// Gives chunks their places, or, where each of these may be taken until all have moved, places so far behind.
-    pub(super) fn update(&self, behind: i64) -> String {
+    pub(crate) fn update(&self, behind: i64) -> String {
         let numbers = self.options.columns.numbers();
         let assignments: Vec<String> = self
             .copies()
@@ -174,7 +192,7 @@ impl<'t> Link<'t> {
     }
 
     /// Brings chunks back that [`Self::update`] has put behind.
-    pub(super) fn bring_back(&self, behind: i64) -> Result<String, Error> {
+    pub(crate) fn bring_back(&self, behind: i64) -> Result<String, Error> {
         let index = self.index();
         Ok(format!(
             "UPDATE ONLY {} AS t SET {index} = v.chunk_index FROM vector_embed_rows AS v \
@@ -186,7 +204,7 @@ impl<'t> Link<'t> {
     }
 
     /// The columns of the rows that tell of new chunks, which have numbers of so many sequences.
-    pub(super) fn new_columns(&self, sequences: usize, vector: CellKind) -> Vec<(String, CellKind)> {
+    pub(crate) fn new_columns(&self, sequences: usize, vector: CellKind) -> Vec<(String, CellKind)> {
         let key = (0..self.key.len()).map(|place| (format!("k{place}"), CellKind::Text));
         let numbers = ["place", "chunk_index", "start_char", "char_count", "token_count"];
         let numbers = numbers.map(|name| (name.to_owned(), CellKind::Int));
@@ -195,7 +213,7 @@ impl<'t> Link<'t> {
         key.chain(numbers).chain(sequences).chain(rest).collect()
     }
 
-    pub(super) fn insert(&self, sequences: &[Sequence]) -> String {
+    pub(crate) fn insert(&self, sequences: &[Sequence]) -> String {
         let columns = &self.options.columns;
         let numbers = columns.numbers();
         let values: Vec<(String, String)> = self
@@ -256,15 +274,34 @@ impl<'t> Link<'t> {
         Ok(clauses.collect::<Result<Vec<_>, _>>()?.join(" AND "))
     }
 
-    /// That there is a chunk of the document `d`.
-    pub(super) fn has_chunks(&self) -> Result<String, Error> {
+    /// That there is a chunk of a document, by the name that this has.
+    pub(crate) fn has_chunks(&self, document: &str) -> Result<String, Error> {
         let clauses = self.key.iter().zip(&self.chunk_key).map(|(of, column)| {
-            let value = format!("d.{}", self.documents.quoted_column(of.number));
-            let one = format!("t.{}", quote_identifier(&column.name));
+            let value = format!("{document}.{}", self.documents.quoted_column(of.number));
+            let one = format!("c.{}", quote_identifier(&column.name));
             self.chunks.equality(column, &one, &self.cast_key(value, of.number, column))
         });
         let clauses = clauses.collect::<Result<Vec<_>, _>>()?.join(" AND ");
-        Ok(format!("EXISTS (SELECT FROM ONLY {} AS t WHERE {clauses})", self.chunks.quoted_name()))
+        Ok(format!("EXISTS (SELECT FROM ONLY {} AS c WHERE {clauses})", self.chunks.quoted_name()))
+    }
+
+    /// That a document has text, by the name that this has: what is blank has no chunks.
+    pub(crate) fn has_text(&self, document: &str) -> String {
+        let text = format!("{document}.{}::pg_catalog.text", self.documents.quoted_column(self.text.number));
+        format!("{text} OPERATOR(pg_catalog.~) {}", quote_literal(TEXT))
+    }
+
+    /// The contents that documents have vectors of.
+    pub(crate) fn select_contents(&self) -> Result<String, Error> {
+        let columns = &self.options.columns;
+        Ok(format!(
+            "SELECT v.doc, t.{}::pg_catalog.text FROM vector_embed_rows AS v JOIN ONLY {} AS t ON {} \
+             WHERE t.{} IS NOT NULL",
+            quote_identifier(&columns.content),
+            self.chunks.quoted_name(),
+            self.is_chunk("w")?,
+            quote_identifier(&columns.embedding),
+        ))
     }
 
     /// A value of a document's key as the chunk table has it.
@@ -278,7 +315,7 @@ impl<'t> Link<'t> {
     }
 
     /// Whether two chunks must not have one place even while a statement runs.
-    pub(super) fn places_are_unique(&self) -> Result<bool, Error> {
+    pub(crate) fn places_are_unique(&self) -> Result<bool, Error> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM pg_catalog.pg_index AS i WHERE i.indrelid = {} \
              AND i.indisunique AND i.indimmediate AND {} = ANY (i.indkey::pg_catalog.int2[])",
@@ -289,7 +326,7 @@ impl<'t> Link<'t> {
     }
 
     /// Whether a foreign key takes chunks with it when their document's key changes, which comes first.
-    pub(super) fn follows_key(&self) -> Result<bool, Error> {
+    pub(crate) fn follows_key(&self) -> Result<bool, Error> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint AS c WHERE c.contype = 'f' \
              AND c.confupdtype = 'c' AND c.conrelid = {} AND c.confrelid = {} \
@@ -302,7 +339,7 @@ impl<'t> Link<'t> {
     }
 
     /// The sequences that number the chunk table's rows, where its owner's columns have them as defaults.
-    pub(super) fn sequences(&self) -> Result<Vec<Sequence>, Error> {
+    pub(crate) fn sequences(&self) -> Result<Vec<Sequence>, Error> {
         if self.as_whom != self.chunks.owner() {
             return Ok(Vec::new());
         }
@@ -338,7 +375,7 @@ fn place_behind(behind: i64) -> String {
 }
 
 /// The primary key of a table of documents, which has to be one that can have chunks.
-pub(super) fn check_documents(documents: &Table) -> Result<Vec<KeyColumn>, Error> {
+pub(crate) fn check_documents(documents: &Table) -> Result<Vec<KeyColumn>, Error> {
     check_kind(documents).and_then(|()| documents.primary_key()).map_err(|error| match error {
         Error::Table { table, fault } => Error::Table { table, fault: TableFault::Documents(fault.into()) },
         other => other,
@@ -346,9 +383,9 @@ pub(super) fn check_documents(documents: &Table) -> Result<Vec<KeyColumn>, Error
 }
 
 /// A sequence, and the column that has its numbers.
-pub(super) struct Sequence {
-    pub(super) oid: u32,
-    pub(super) column: String,
+pub(crate) struct Sequence {
+    pub(crate) oid: u32,
+    pub(crate) column: String,
 }
 
 const CLASS: &str = "'pg_catalog.pg_class'::pg_catalog.regclass";
@@ -356,6 +393,6 @@ const CLASS: &str = "'pg_catalog.pg_class'::pg_catalog.regclass";
 const SAME_ROW: &str = "t.ctid OPERATOR(pg_catalog.=) v.row::pg_catalog.tid";
 
 /// A query of catalogs whose equalities are PostgreSQL's own, whatever the `search_path`.
-pub(super) fn qualified(sql: &str) -> String {
+pub(crate) fn qualified(sql: &str) -> String {
     sql.replace(" = ", " OPERATOR(pg_catalog.=) ")
 }

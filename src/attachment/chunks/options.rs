@@ -5,53 +5,53 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vector_embed_protocol::ChunkRule;
 
-use crate::api::chunk;
+use super::passages;
 use crate::error::Error;
 
 /// The arguments of the triggers: the column of the text, the model, schema and name of the chunk table, and this as
 /// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// Columns of the chunk table with the document's primary key.
-    pub(super) key: Vec<String>,
-    pub(super) columns: Names,
+    pub(crate) key: Vec<String>,
+    pub(crate) columns: Names,
     /// Further columns of the chunk table, and the document's columns that they are copies of.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) fill: BTreeMap<String, String>,
+    pub(crate) fill: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) max_tokens: Option<i32>,
+    pub(crate) max_tokens: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) overlap_tokens: Option<i32>,
-    pub(super) format: String,
+    pub(crate) overlap_tokens: Option<i32>,
+    pub(crate) format: String,
 }
 
 /// The names of the chunk table's columns. Those that need not exist are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Names {
-    pub(super) chunk_index: String,
-    pub(super) content: String,
-    pub(super) embedding: String,
+pub(crate) struct Names {
+    pub(crate) chunk_index: String,
+    pub(crate) content: String,
+    pub(crate) embedding: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) start_char: Option<String>,
+    pub(crate) start_char: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) char_count: Option<String>,
+    pub(crate) char_count: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) token_count: Option<String>,
+    pub(crate) token_count: Option<String>,
 }
 
 impl Options {
-    pub(super) fn rule(&self) -> Result<ChunkRule, Error> {
-        chunk::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
+    pub(crate) fn rule(&self) -> Result<ChunkRule, Error> {
+        passages::rule(self.max_tokens, self.overlap_tokens, Some(&self.format))
     }
 
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("options are plain JSON")
     }
 
     /// Every column of the chunk table that is filled.
-    pub(super) fn filled(&self) -> Vec<&String> {
+    pub(crate) fn filled(&self) -> Vec<&String> {
         let Names { chunk_index, content, embedding, .. } = &self.columns;
         self.key
             .iter()
@@ -64,7 +64,7 @@ impl Options {
 
 impl Names {
     /// The columns that need not exist, each with the name of its value.
-    pub(super) fn numbers(&self) -> [(&'static str, Option<&String>); 3] {
+    pub(crate) fn numbers(&self) -> [(&'static str, Option<&String>); 3] {
         [
             ("start_char", self.start_char.as_ref()),
             ("char_count", self.char_count.as_ref()),

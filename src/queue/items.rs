@@ -1,0 +1,261 @@
+//! What a worker does with items: takes them, deletes them, and notes what went wrong with others.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Queue;
+use crate::error::{Error, Failure};
+use crate::pg::exact::Exact;
+use crate::pg::statement::{Cell, CellKind, Command, Rows};
+use crate::pg::text::from_server;
+use crate::refresh::Key;
+
+/// After that many failures a row waits until somebody asks for it.
+const MOST_ATTEMPTS: i32 = 10;
+/// Time between the first failure and the second attempt, in seconds; it doubles with each further one.
+const FIRST_PAUSE: i64 = 10;
+/// A row that others have locked is tried again so many seconds later.
+const LOCKED_PAUSE: i64 = 1;
+
+/// All items that were read of one row.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) key: Key,
+    /// In ascending order.
+    ids: Vec<i64>,
+    /// Whether the last of them says that the vector was supplied.
+    pub(crate) supplied: bool,
+    attempts: i32,
+}
+
+/// What is to be done about an item.
+#[derive(Debug, Clone)]
+pub(crate) enum Todo {
+    /// It is done: the vector is there, or nobody needs it any more.
+    Done,
+    /// It is tried again soon: somebody was at the row.
+    Later,
+    Failed(Failure),
+}
+
+impl Queue<'_> {
+    /// Takes at most so many items whose time has come, and as many that are tried again, each row once. What they say holds for rows that are read with the
+    /// same snapshot.
+    pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
+        let _exact = Exact::new();
+        let columns = self.key_columns().join(", ");
+        let some = |condition: &str, order: &str| {
+            format!(
+                "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {} WHERE {condition} \
+                 ORDER BY {order} LIMIT {most})",
+                self.from()
+            )
+        };
+        let sql = format!(
+            "{} UNION ALL {} ORDER BY 1",
+            some("q.next_try IS NULL", "q.id"),
+            some(
+                "q.next_try IS NOT NULL AND q.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()",
+                "q.next_try, q.id"
+            ),
+        );
+        let mut answer = nothing().query(self.table.owner(), &sql)?;
+        let mut places: HashMap<Key, usize> = HashMap::new();
+        let mut items: Vec<Item> = Vec::new();
+        let mut taken = 0;
+        while let Some(row) = answer.next_row() {
+            let missing = || Error::Internal("an item is not as it was asked for");
+            let number = |column: i16| {
+                row.written(column)?.and_then(|text| text.parse::<i64>().ok()).ok_or_else(missing)
+            };
+            let (id, attempts) = (number(1)?, number(3)? as i32);
+            let supplied = row.written(2)?.as_deref() == Some("t");
+            let last = self.key.len() as i16 + 3;
+            let key = (4..=last).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
+            let key = Key(key.ok_or_else(missing)?);
+            let place = *places.entry(key.clone()).or_insert_with(|| {
+                items.push(Item { key, ids: Vec::new(), supplied, attempts: 0 });
+                items.len() - 1
+            });
+            let item = &mut items[place];
+            item.ids.push(id);
+            taken += 1;
+            item.supplied = supplied;
+            item.attempts = item.attempts.max(attempts);
+        }
+        if taken >= most {
+            self.look_ahead(&mut items)?;
+        }
+        Ok(items)
+    }
+
+    /// Finds out for which rows there are later items, not taken yet, that say that the vector was supplied.
+    fn look_ahead(&self, items: &mut [Item]) -> Result<(), Error> {
+        let keys = Queue::keys("k", self.key.len());
+        let first = [("place".to_owned(), CellKind::Int), ("id".to_owned(), CellKind::Text)];
+        let mut rows = Queue::rows(first.into_iter().chain(keys).collect());
+        for (place, item) in items.iter().enumerate() {
+            let last = item.ids.last().map(i64::to_string).unwrap_or_default();
+            let key = item.key.0.iter().map(|value| Cell::Raw(value));
+            let cells: Vec<Cell<'_>> =
+                [Cell::Int(place as i32), Cell::Text(&last)].into_iter().chain(key).collect();
+            rows.put(&cells);
+        }
+        let sql = format!(
+            "SELECT v.place FROM {}, vector_embed_rows AS v WHERE q.supplied \
+             AND q.id OPERATOR(pg_catalog.>) v.id::pg_catalog.int8 AND {}",
+            self.from(),
+            self.is_named("k"),
+        );
+        for row in rows.query(self.table.owner(), &sql)? {
+            let place = row?.into_iter().next().flatten().and_then(|place| place.parse::<usize>().ok());
+            if let Some(item) = place.and_then(|place| items.get_mut(place)) {
+                item.supplied = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done about items, in the transaction that has written their vectors.
+    pub(crate) fn settle(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
+        let _exact = Exact::new();
+        self.delete(items)?;
+        self.delete_failed(items)?;
+        self.update(items)
+    }
+
+    /// Deletes exactly the items that were read, but for the last of each row that is not done.
+    fn delete(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
+        let mut rows = Rows::new([("id", CellKind::Text)]);
+        for (item, todo) in items {
+            let keep = usize::from(!matches!(todo, Todo::Done));
+            for id in &item.ids[..item.ids.len() - keep] {
+                rows.put(&[Cell::Text(&id.to_string())]);
+            }
+        }
+        if rows.count() == 0 {
+            return Ok(());
+        }
+        let sql = format!(
+            "DELETE FROM {} USING vector_embed_rows AS v \
+             WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
+            self.from()
+        );
+        self.run(&rows, &sql, Command::Delete)
+    }
+
+    /// Deletes what is left of earlier failures of rows that are done. They were committed before they were tried, so
+    /// that the vector is that of a later text.
+    fn delete_failed(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
+        let keys = Queue::keys("k", self.key.len());
+        let mut rows = Queue::rows([("id".to_owned(), CellKind::Text)].into_iter().chain(keys).collect());
+        for (item, todo) in items {
+            if let (Todo::Done, Some(last)) = (todo, item.ids.last()) {
+                let last = last.to_string();
+                let key = item.key.0.iter().map(|value| Cell::Raw(value));
+                let cells: Vec<Cell<'_>> = [Cell::Text(&last)].into_iter().chain(key).collect();
+                rows.put(&cells);
+            }
+        }
+        if rows.count() == 0 || self.next_try()?.is_none() {
+            return Ok(());
+        }
+        let sql = format!(
+            "DELETE FROM {} USING vector_embed_rows AS v WHERE q.next_try IS NOT NULL \
+             AND q.id OPERATOR(pg_catalog.<) v.id::pg_catalog.int8 AND {}",
+            self.from(),
+            self.is_named("k"),
+        );
+        self.run(&rows, &sql, Command::Delete)
+    }
+
+    /// Notes what went wrong, and when the row is tried again.
+    fn update(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
+        let columns = [
+            ("id", CellKind::Text),
+            ("attempts", CellKind::Int),
+            ("pause", CellKind::Int),
+            ("sqlstate", CellKind::Text),
+            ("message", CellKind::Text),
+        ];
+        let mut rows = Rows::new(columns);
+        for (item, todo) in items {
+            let Some(last) = item.ids.last().map(i64::to_string) else { continue };
+            match todo {
+                Todo::Done => {}
+                Todo::Later => rows.put(&[
+                    Cell::Text(&last),
+                    Cell::Int(item.attempts),
+                    Cell::Int(LOCKED_PAUSE as i32),
+                    Cell::Null,
+                    Cell::Null,
+                ]),
+                Todo::Failed(failure) => {
+                    let attempts = item.attempts.saturating_add(1);
+                    let pause = if attempts < MOST_ATTEMPTS {
+                        Cell::Int((FIRST_PAUSE << (attempts - 1)) as i32)
+                    } else {
+                        Cell::Null
+                    };
+                    let (state, message) = (failure.sqlstate(), &failure.message);
+                    rows.put(&[
+                        Cell::Text(&last),
+                        Cell::Int(attempts),
+                        pause,
+                        Cell::Text(&state),
+                        Cell::Text(message),
+                    ]);
+                }
+            }
+        }
+        if rows.count() == 0 {
+            return Ok(());
+        }
+        let sql = format!(
+            "UPDATE {} SET attempts = v.attempts, \
+             next_try = COALESCE(pg_catalog.now() OPERATOR(pg_catalog.+) \
+             pg_catalog.make_interval(secs => v.pause), 'infinity'), \
+             sqlstate = COALESCE(v.sqlstate, q.sqlstate), message = COALESCE(v.message, q.message) \
+             FROM vector_embed_rows AS v WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
+            self.from()
+        );
+        self.run(&rows, &sql, Command::Update)
+    }
+
+    fn run(&self, rows: &Rows, sql: &str, command: Command) -> Result<(), Error> {
+        let ruled = || self.unfit();
+        rows.execute(self.table.owner(), sql, command).map(drop).ok_or_else(ruled)
+    }
+
+    /// When the next of those rows is tried again that wait for it.
+    pub(crate) fn next_try(&self) -> Result<Option<SystemTime>, Error> {
+        let sql = format!(
+            "SELECT pg_catalog.date_part('epoch', q.next_try) FROM {} WHERE q.next_try IS NOT NULL \
+             ORDER BY q.next_try LIMIT 1",
+            self.from()
+        );
+        let mut answer = nothing().query(self.table.owner(), &sql)?;
+        let Some(row) = answer.next_row() else { return Ok(None) };
+        let seconds = row.raw(1).map(|text| from_server(&text)).unwrap_or_default();
+        // Infinity is further away than any worker lives.
+        let seconds: f64 = seconds.to_lowercase().parse().unwrap_or(f64::INFINITY);
+        Ok(Some(UNIX_EPOCH + Duration::from_secs_f64(seconds.clamp(0.0, 1e11))))
+    }
+
+    /// Has rows tried again at once that have failed; returns how many.
+    pub(crate) fn retry(&self) -> Result<u64, Error> {
+        let sql = format!(
+            "UPDATE {} SET next_try = pg_catalog.now(), attempts = 0 \
+             FROM vector_embed_rows AS v WHERE q.attempts OPERATOR(pg_catalog.>) 0",
+            self.from()
+        );
+        let mut one = nothing();
+        one.put(&[Cell::Null]);
+        one.execute(self.table.owner(), &sql, Command::Update).ok_or_else(|| self.unfit())
+    }
+}
+
+/// No rows, for queries that need none.
+fn nothing() -> Rows {
+    Rows::new([("nothing", CellKind::Int)])
+}

@@ -1,0 +1,300 @@
+//! Queues: tables beside those with vectors, which tell whose rows wait for theirs.
+//!
+//! A queue is an ordinary table of the same owner. Writers only ever append the keys of rows; what is to be embedded is
+//! not in it, but follows from the trigger. A worker reads items, makes the vectors of the rows as they are by then, and
+//! deletes exactly the items that it has read. So several items of one row are as good as one, and whatever order things
+//! happen in, a row whose text has changed has an item until its vector is that of its text.
+
+mod definition;
+mod items;
+mod state;
+mod write_back;
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+
+use crate::attachment::{Timing, fillers, recorded_queue};
+use crate::error::{Error, TableFault};
+use crate::pg::spi;
+use crate::pg::statement::{Cell, CellKind, Command, Rows};
+use crate::pg::table::{KeyColumn, Kind, Table, quote_identifier, trigger_comment, trigger_function};
+use crate::refresh::Job;
+use crate::refresh::chunks::{ChunkJob, FUNCTION};
+
+pub(crate) use items::{Item, Todo};
+pub(crate) use write_back::{WriteBack, is_written_by_worker, repeat};
+
+/// The queue of a vector column.
+pub(crate) struct Queue<'t> {
+    relation: &'t Table,
+    pub(crate) table: Table,
+    /// The primary key of the relation.
+    key: Vec<KeyColumn>,
+}
+
+/// How a queue is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// With the lock of who writes rows.
+    Write,
+}
+
+/// The column that has the key's column at this place.
+fn key_column(place: usize) -> String {
+    format!("key{}", place + 1)
+}
+
+impl<'t> Queue<'t> {
+    /// The queue of this name in the relation's schema.
+    pub(crate) fn open(relation: &'t Table, name: &str, access: Access) -> Result<Self, Error> {
+        let quoted = quote_identifier(name);
+        let missing = || relation.unfit(TableFault::NoQueue { queue: quoted.clone() });
+        let oid = Table::find(&relation.schema(), name).ok_or_else(missing)?;
+        let table = match access {
+            Access::Read => Table::open_briefly(oid)?,
+            Access::Write => Table::open_to_write(oid, relation.owner())?,
+        };
+        // Whoever writes rows writes to the queue with its owner's privileges, and its triggers run as its owner.
+        if table.owner() != relation.owner() {
+            return Err(table.unfit(TableFault::OthersQueue { relation: relation.name() }));
+        }
+        let key = relation.primary_key()?;
+        let is_alike = |(place, column): (usize, &KeyColumn)| {
+            table
+                .column(&key_column(place))
+                .is_ok_and(|of| table.type_of(of.number) == relation.type_of(column.number))
+        };
+        let has_no_more = table.column(&key_column(key.len())).is_err();
+        if table.kind() != Kind::Ordinary || !has_no_more || !key.iter().enumerate().all(is_alike) {
+            return Err(table.unfit(TableFault::OtherQueue { relation: relation.name() }));
+        }
+        Ok(Self { relation, table, key })
+    }
+
+    /// The error of a table that is not as queues are made.
+    fn unfit(&self) -> Error {
+        self.table.unfit(TableFault::OtherQueue { relation: self.relation.name() })
+    }
+
+    /// The columns of the key, of `q`.
+    fn key_columns(&self) -> Vec<String> {
+        (0..self.key.len()).map(|place| format!("q.{}", key_column(place))).collect()
+    }
+
+    /// Values of a key in rows `v`, whose columns begin with `prefix`.
+    fn key_values(&self, prefix: &str) -> Vec<String> {
+        let value = |(place, column): (usize, &KeyColumn)| {
+            format!("v.{prefix}{place}::{}", self.relation.type_of(column.number))
+        };
+        self.key.iter().enumerate().map(value).collect()
+    }
+
+    /// That the item `q` is of the row that `v` names.
+    fn is_named(&self, prefix: &str) -> String {
+        let pairs = self.key_columns().into_iter().zip(self.key_values(prefix));
+        let clauses =
+            pairs.zip(&self.key).map(|((one, two), key)| self.relation.key_equality(*key, &one, &two));
+        clauses.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn from(&self) -> String {
+        format!("ONLY {} AS q", self.table.quoted_name())
+    }
+
+    fn keys(prefix: &'static str, count: usize) -> impl Iterator<Item = (String, CellKind)> {
+        (0..count).map(move |place| (format!("{prefix}{place}"), CellKind::Text))
+    }
+
+    fn rows(columns: Vec<(String, CellKind)>) -> Rows {
+        Rows::new(columns.iter().map(|(name, kind)| (name.as_str(), *kind)))
+    }
+
+    /// The one row of a query over the items `q`.
+    fn ask(&self, what: &str) -> Result<Vec<Option<String>>, Error> {
+        let sql = format!("SELECT {what} FROM {}", self.from());
+        let mut answer = Rows::new([("nothing", CellKind::Int)]).query(self.table.owner(), &sql)?;
+        answer.next().ok_or(Error::Internal("a count gave no row"))?
+    }
+
+    /// How many rows wait.
+    pub(crate) fn count(&self) -> Result<i64, Error> {
+        let keys = self.key_columns().join(", ");
+        number(self.ask(&format!("pg_catalog.count(DISTINCT ({keys}))"))?.first())
+    }
+
+    /// The number of rows that wait, for a count of other things.
+    pub(crate) fn count_of_rows(&self) -> String {
+        let keys = self.key_columns().join(", ");
+        format!("(SELECT pg_catalog.count(*) FROM (SELECT DISTINCT {keys} FROM {}) AS w)", self.from())
+    }
+}
+
+fn number(value: Option<&Option<String>>) -> Result<i64, Error> {
+    let value = value.and_then(Option::as_ref).and_then(|value| value.parse().ok());
+    value.ok_or(Error::Internal("a count gave no number"))
+}
+
+/// What a statement adds to a queue.
+pub(crate) struct Additions<'q> {
+    queue: &'q Queue<'q>,
+    rows: Rows,
+    asks: bool,
+}
+
+impl<'q> Additions<'q> {
+    pub(crate) fn new(queue: &'q Queue<'q>) -> Self {
+        let count = queue.key.len();
+        let flags = ["asks", "supplied"].map(|name| (name.to_owned(), CellKind::Bool));
+        let columns = Queue::keys("k", count).chain(Queue::keys("w", count)).chain(flags);
+        Self { queue, rows: Queue::rows(columns.collect()), asks: false }
+    }
+
+    pub(crate) fn key(&self) -> &'q [KeyColumn] {
+        &self.queue.key
+    }
+
+    pub(crate) fn relation(&self) -> &'q Table {
+        self.queue.relation
+    }
+
+    /// Adds a row. Where `waits` is given, only if the row with that key waits.
+    pub(crate) fn add(&mut self, key: &[CString], waits: Option<&[CString]>, supplied: bool) {
+        self.asks |= waits.is_some();
+        let cells: Vec<Cell<'_>> = key
+            .iter()
+            .chain(waits.unwrap_or(key))
+            .map(|value| Cell::Raw(value))
+            .chain([waits.is_some(), supplied].map(Cell::Bool))
+            .collect();
+        self.rows.put(&cells);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.count() == 0
+    }
+
+    /// Appends the items; returns how many.
+    pub(crate) fn append(&self) -> Result<u64, Error> {
+        let Self { queue, rows, asks } = self;
+        let columns: Vec<String> = (0..queue.key.len()).map(key_column).collect();
+        let condition = if *asks {
+            format!(
+                " WHERE NOT v.asks OR EXISTS (SELECT FROM {} WHERE {})",
+                queue.from(),
+                queue.is_named("w")
+            )
+        } else {
+            String::new()
+        };
+        let sql = format!(
+            "INSERT INTO {} ({}, supplied) SELECT {}, v.supplied FROM vector_embed_rows AS v{condition}",
+            queue.table.quoted_name(),
+            columns.join(", "),
+            queue.key_values("k").join(", "),
+        );
+        rows.execute(queue.table.owner(), &sql, Command::Insert).ok_or_else(|| queue.unfit())
+    }
+}
+
+/// What is attached to be served from a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) work: Work,
+    pub(crate) queue: String,
+}
+
+/// What is made of a row.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    Vector(Job),
+    Chunks(ChunkJob),
+}
+
+impl Work {
+    pub(crate) fn relation(&self) -> pg_sys::Oid {
+        match self {
+            Self::Vector(job) => job.relation,
+            Self::Chunks(job) => job.documents,
+        }
+    }
+
+    /// The vector column, as `vector_embed.attachment_status` has it.
+    pub(crate) fn column(&self) -> String {
+        match self {
+            Self::Vector(job) => job.embedding.clone(),
+            Self::Chunks(job) => {
+                let names = [&job.schema, &job.table, &job.options.columns.embedding];
+                names.map(|name| quote_identifier(name)).join(".")
+            }
+        }
+    }
+
+    pub(crate) fn model(&self) -> &str {
+        match self {
+            Self::Vector(job) => &job.model,
+            Self::Chunks(job) => &job.model,
+        }
+    }
+
+    /// The hash that the model must have.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        match self {
+            Self::Vector(job) => job.hash.as_deref(),
+            Self::Chunks(job) => job.hash.as_deref(),
+        }
+    }
+}
+
+/// The vector columns of a table that are served from queues.
+pub(crate) fn served(table: &Table) -> Result<Vec<Served>, Error> {
+    let mut found: Vec<Served> = Vec::new();
+    for filler in fillers(table).iter().filter(|filler| filler.timing == Timing::Queue) {
+        let is_known = found.iter().any(|served| served.work.column() == filler.embedding());
+        if !is_known && let Some(queue) = &filler.queue {
+            found.push(Served { work: Work::Vector(Job::of(table, filler)?), queue: queue.clone() });
+        }
+    }
+    for trigger in table.triggers() {
+        let Some(job) = ChunkJob::of(table, &trigger)? else { continue };
+        let queue = recorded_queue(trigger_comment(trigger.oid).as_deref(), &trigger.arguments);
+        let work = Work::Chunks(job);
+        let is_known = found.iter().any(|served| served.work.column() == work.column());
+        if !is_known && let Some(queue) = queue {
+            found.push(Served { work, queue });
+        }
+    }
+    Ok(found)
+}
+
+/// The tables of this database with such columns; of a role, if one is given, those whose owner's privileges it has.
+pub(crate) fn relations(of: Option<pg_sys::Oid>) -> Result<Vec<pg_sys::Oid>, Error> {
+    let functions = [Timing::Queue.function(), FUNCTION].map(trigger_function);
+    if functions.contains(&pg_sys::InvalidOid) {
+        return Ok(Vec::new());
+    }
+    let functions = functions.map(|function| function.to_u32().to_string()).join(", ");
+    let role = of.map_or(String::new(), |role| {
+        format!(" AND pg_catalog.pg_has_role({}::pg_catalog.oid, c.relowner, 'USAGE')", role.to_u32())
+    });
+    let sql = format!(
+        "SELECT DISTINCT t.tgrelid::pg_catalog.int8 FROM pg_catalog.pg_trigger AS t \
+         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
+         WHERE t.tgfoid OPERATOR(pg_catalog.=) ANY (ARRAY[{functions}]::pg_catalog.oid[]) \
+         AND pg_catalog.strpos(pg_catalog.obj_description(t.oid, 'pg_trigger'), '\"queue\":') OPERATOR(pg_catalog.>) 0 \
+         AND c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relpersistence OPERATOR(pg_catalog.<>) 't'{role} ORDER BY 1"
+    );
+    let number = |text: String| text.parse::<u32>().map(pg_sys::Oid::from).ok();
+    Ok(spi::strings(&sql)?.into_iter().filter_map(number).collect())
+}
+
+/// Whether a subscription brings a queue its items: then they are served where they come from.
+pub(crate) fn is_subscribed(queue: pg_sys::Oid) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription_rel AS s \
+         WHERE s.srrelid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+        queue.to_u32()
+    );
+    Ok(spi::numbers(&sql, 1)?[0] > 0)
+}

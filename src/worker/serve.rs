@@ -1,0 +1,143 @@
+//! One batch of a queue: items are taken and rows read in a transaction, their texts embedded outside of any, and vectors
+//! written and items deleted in another one.
+
+use std::time::SystemTime;
+
+use pgrx::pg_sys;
+
+use crate::error::{Error, Failure};
+use crate::pg::identity::Restricted;
+use crate::pg::session::{self, Mode};
+use crate::pg::spi;
+use crate::pg::table::Table;
+use crate::queue::{Access, Item, Queue, Served, Todo, Work, WriteBack, is_subscribed, served};
+use crate::refresh::chunks::ChunkBatch;
+use crate::refresh::{Batch, Key, Locking, Outcome, Which};
+
+/// What was done for a table.
+pub(super) struct Progress {
+    /// Rows done, by the number of the queue's table. There may be none where rows have changed meanwhile, which are
+    /// taken again.
+    pub(super) rows: Vec<(u32, usize)>,
+    /// When rows are due that wait for their time.
+    pub(super) next: Option<SystemTime>,
+}
+
+/// Serves a batch of each queue of a table, of about so many items.
+pub(super) fn table(relation: pg_sys::Oid, items: usize) -> Result<Progress, Failure> {
+    let mut progress = Progress { rows: Vec::new(), next: None };
+    let all = session::transaction(Mode::Read, || match Table::open_briefly(relation) {
+        Ok(table) => served(&table),
+        // It was dropped meanwhile.
+        Err(Error::NoRelation(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    })?;
+    for served in all {
+        let Some(taken) = session::transaction(Mode::Read, || take(&served, items))? else { continue };
+        let queue = taken.queue.to_u32();
+        progress.next = [progress.next, taken.next].into_iter().flatten().min();
+        if taken.items.is_empty() {
+            continue;
+        }
+        let Taken { items, mut batch, .. } = taken;
+        session::guarded(|| session::with_memory(|| batch.embed(&served.work)))?;
+        let done = session::transaction(Mode::Write, || settle(&served, items, batch))?;
+        progress.rows.push((queue, done));
+    }
+    Ok(progress)
+}
+
+/// Items, and what their rows were when they were taken.
+struct Taken {
+    queue: pg_sys::Oid,
+    items: Vec<Item>,
+    batch: Read,
+    next: Option<SystemTime>,
+}
+
+/// Rows that were read.
+enum Read {
+    Rows(Batch),
+    Documents(ChunkBatch),
+}
+
+impl Read {
+    fn rows(work: &Work, keys: &[Key]) -> Result<Self, Error> {
+        let which = Which::Keys(keys, None);
+        match work {
+            Work::Vector(job) => job.read(which).map(Self::Rows),
+            Work::Chunks(job) => job.read(which).map(Self::Documents),
+        }
+    }
+
+    fn embed(&mut self, work: &Work) -> Result<(), Error> {
+        match (self, work) {
+            (Self::Rows(batch), Work::Vector(job)) => job.embed(batch),
+            (Self::Documents(batch), Work::Chunks(job)) => job.embed(batch),
+            _ => Err(Error::Internal("rows were read for something else")),
+        }
+    }
+
+    fn write(self, work: &Work) -> Result<Vec<(Key, Outcome)>, Error> {
+        match (self, work) {
+            (Self::Rows(batch), Work::Vector(job)) => job.write(batch, Locking::Skip),
+            (Self::Documents(batch), Work::Chunks(job)) => job.write(batch, Locking::Skip),
+            _ => Err(Error::Internal("rows were read for something else")),
+        }
+    }
+}
+
+/// Takes items and reads their rows. `None` if there is nothing to be served.
+fn take(served: &Served, items: usize) -> Result<Option<Taken>, Error> {
+    let relation = Table::open_briefly(served.work.relation())?;
+    let queue = Queue::open(&relation, &served.queue, Access::Read)?;
+    if is_subscribed(queue.table.oid())? {
+        return Ok(None);
+    }
+    let _owner = Restricted::owner(relation.owner());
+    let items = queue.take(items)?;
+    let next = if items.is_empty() { queue.next_try()? } else { None };
+    let wanted: Vec<Key> = items.iter().filter(|item| !item.supplied).map(|item| item.key.clone()).collect();
+    let batch = Read::rows(&served.work, &wanted)?;
+    Ok(Some(Taken { queue: queue.table.oid(), items, batch, next }))
+}
+
+/// Writes vectors and deletes items; returns how many rows were done.
+fn settle(served: &Served, items: Vec<Item>, batch: Read) -> Result<usize, Error> {
+    let relation = Table::open_briefly(served.work.relation())?;
+    let queue = Queue::open(&relation, &served.queue, Access::Write)?;
+    if !relation.takes_along(queue.table.oid())? {
+        // A dump does not carry it.
+        relation.take_along(queue.table.oid());
+    }
+    let _owner = Restricted::owner(relation.owner());
+    // What the owner has deferred happens now, while it happens as the owner. Nothing can be deferred again: that is
+    // an error in a restricted operation.
+    spi::execute("SET CONSTRAINTS ALL IMMEDIATE")?;
+    let outcomes = {
+        let _worker = WriteBack::to(relation.oid());
+        batch.write(&served.work)?
+    };
+    let mut todo: std::collections::HashMap<Key, Todo> =
+        outcomes.into_iter().filter_map(|(key, outcome)| Some((key, what_to_do(outcome)?))).collect();
+    let settled: Vec<(Item, Todo)> = items
+        .into_iter()
+        .filter_map(|item| {
+            // What was not read, because there was too much, is left for the next batch.
+            let todo = if item.supplied { Some(Todo::Done) } else { todo.remove(&item.key) };
+            todo.map(|todo| (item, todo))
+        })
+        .collect();
+    queue.settle(&settled)?;
+    Ok(settled.len())
+}
+
+fn what_to_do(outcome: Outcome) -> Option<Todo> {
+    match outcome {
+        Outcome::Written | Outcome::Gone => Some(Todo::Done),
+        // Whoever has changed it has queued it again if it needs a vector; it is looked at again in any case.
+        Outcome::Changed => None,
+        Outcome::Locked => Some(Todo::Later),
+        Outcome::Failed(failure) => Some(Todo::Failed(failure)),
+    }
+}

@@ -1,0 +1,411 @@
+//! Timing "queue": vectors are made by background workers after commit, and nothing keeps a row from getting its own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use postgres::Client;
+use vector_embed_e2e::account::new_directory;
+use vector_embed_e2e::cluster::{Cluster, Stop};
+use vector_embed_e2e::notes::{self, assert_fresh};
+use vector_embed_e2e::process;
+use vector_embed_e2e::sql::{assert_error, embed, execute, refused};
+use vector_embed_e2e::wait;
+
+/// The queue of a table `notes` of the tests.
+const QUEUE: &str = "notes_embedding_queue";
+
+fn drain(client: &mut Client) {
+    execute(client, "CALL vector_embed.drain('notes', '2 min')");
+}
+
+fn queued(client: &mut Client) -> i64 {
+    client.query_one(&format!("SELECT count(*) FROM {QUEUE}"), &[]).expect("the queue can be read").get(0)
+}
+
+fn workers(cluster: &Cluster) -> Vec<process::Pid> {
+    let is_worker =
+        |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
+    cluster.processes().into_iter().filter(is_worker).collect()
+}
+
+fn set_workers(client: &mut Client, count: i32) {
+    // A session knows the settings once it has the library.
+    execute(client, "LOAD 'vector_embed'");
+    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
+    execute(client, "SELECT pg_reload_conf()");
+}
+
+/// Waits until no rows are queued, without asking anybody for anything.
+fn wait_until_empty(client: &mut Client) {
+    wait::until("the queue is empty", || queued(client) == 0);
+}
+
+#[test]
+fn a_worker_makes_vectors_after_commit_is_seen_and_ends_when_it_is_idle() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    let mut writing = cluster.connect();
+    let mut transaction = writing.transaction().expect("a transaction");
+    transaction.batch_execute("INSERT INTO notes VALUES (1, 'not yet')").expect("a row");
+    execute(&mut client, "INSERT INTO notes VALUES (2, 'now')");
+    wait::until("the committed row has its vector", || {
+        client.query_one("SELECT count(embedding) = 1 FROM notes", &[]).expect("a row").get(0)
+    });
+    let named = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'vector_embed queue worker'
+                 AND application_name = 'vector_embed queue worker' AND datname = current_database()";
+    assert_eq!(client.query_one(named, &[]).expect("a row").get::<_, i64>(0), 1);
+    transaction.commit().expect("it commits");
+    wait_until_empty(&mut client);
+    assert_fresh(&mut client, "notes", 2);
+    wait::until("the worker ends", || workers(&cluster).is_empty());
+}
+
+#[test]
+fn writers_of_the_same_rows_leave_each_with_the_vector_of_its_text() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let mut client = cluster.connect();
+            scope.spawn(move || {
+                for turn in 0..40 {
+                    let id = (writer * 7 + turn * 3) % 25;
+                    // Deadlocks cannot be: each statement touches one row.
+                    execute(
+                        &mut client,
+                        &match turn % 8 {
+                            7 => format!("DELETE FROM notes WHERE id = {id}"),
+                            5 => format!("UPDATE notes SET body = NULL WHERE id = {id}"),
+                            _ => format!(
+                                "INSERT INTO notes VALUES ({id}, 'text {turn} of {writer}')
+                                 ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+                            ),
+                        },
+                    );
+                }
+            });
+        }
+    });
+    drain(&mut client);
+    let rows: i64 = client.query_one("SELECT count(*) FROM notes", &[]).expect("a row").get(0);
+    assert_fresh(&mut client, "notes", rows);
+    assert_eq!(queued(&mut client), 0);
+}
+
+#[test]
+fn a_locked_row_holds_up_nobody_and_gets_its_vector_later() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    drain(&mut client);
+    let mut holding = cluster.connect();
+    let mut transaction = holding.transaction().expect("a transaction");
+    // What holds the row writes nothing that would be queued.
+    execute(&mut client, "UPDATE notes SET body = 'changed ' || id");
+    transaction.batch_execute("SELECT FROM notes WHERE id = 7 FOR UPDATE").expect("a lock");
+    wait::until("all others have their vectors", || queued(&mut client) <= 1);
+    transaction.commit().expect("it commits");
+    drain(&mut client);
+    assert_fresh(&mut client, "notes", 20);
+}
+
+#[test]
+fn without_workers_rows_wait_and_drain_says_why() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    set_workers(&mut client, 0);
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes VALUES (1, 'waits')");
+    let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
+    assert_error(&error, "55000");
+    assert_eq!(queued(&mut client), 1);
+    set_workers(&mut client, 2);
+    wait_until_empty(&mut client);
+    assert_fresh(&mut client, "notes", 1);
+}
+
+#[test]
+fn drain_times_out_and_is_cancelled() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes VALUES (1, 'a row')");
+    drain(&mut client);
+    // The worker leaves the table alone as long as somebody has it locked.
+    let mut holding = cluster.connect();
+    let mut transaction = holding.transaction().expect("a transaction");
+    execute(&mut client, "UPDATE notes SET body = 'another text'");
+    transaction.batch_execute("LOCK TABLE notes_embedding_queue IN SHARE MODE").expect("a lock");
+    let waiting = queued(&mut client);
+    if waiting > 0 {
+        let error = refused(client.batch_execute("CALL vector_embed.drain('notes', '300 ms')"));
+        assert_error(&error, "57014");
+        execute(&mut client, "SET statement_timeout = '300ms'");
+        let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
+        assert_eq!(error.code().code(), "57014");
+        execute(&mut client, "RESET statement_timeout");
+    }
+    transaction.commit().expect("it commits");
+    drain(&mut client);
+    assert_fresh(&mut client, "notes", 1);
+}
+
+#[test]
+fn after_a_restart_pending_rows_get_their_vectors_when_the_extension_is_used() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.connect();
+    set_workers(&mut client, 0);
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    set_workers(&mut client, 2);
+    cluster.stop(Stop::Immediate);
+    cluster.start();
+    // Whatever was noted for the supervisor is gone.
+    let _ = std::fs::remove_dir_all(cluster.runtime_directory());
+    let mut other = cluster.connect_to("template1");
+    execute(&mut other, "CREATE EXTENSION IF NOT EXISTS vector_embed CASCADE");
+    embed(&mut other, "a session in another database").expect("a vector");
+    drop(other);
+    let mut client = cluster.connect();
+    wait_until_empty(&mut client);
+    assert_fresh(&mut client, "notes", 20);
+}
+
+#[test]
+fn with_preload_pending_rows_get_their_vectors_when_the_server_starts() {
+    let mut cluster = Cluster::with().setting("shared_preload_libraries", "vector_embed").start();
+    let mut client = cluster.connect();
+    set_workers(&mut client, 0);
+    for database in ["one", "two", "three"] {
+        let mut client = cluster.database(database);
+        notes::create(&mut client, "notes", "queue");
+        execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    }
+    set_workers(&mut client, 1);
+    cluster.stop(Stop::Fast);
+    cluster.start();
+    for database in ["one", "two", "three"] {
+        let mut client = cluster.connect_to(database);
+        wait_until_empty(&mut client);
+        assert_fresh(&mut client, "notes", 20);
+    }
+    let mut client = cluster.connect();
+    wait::until("the worker ends", || workers(&cluster).is_empty());
+    execute(&mut client, "DROP DATABASE two");
+}
+
+#[test]
+fn databases_take_turns() {
+    let cluster = Cluster::with().uncached().setting("vector_embed.queue_workers", "1").start();
+    let mut busy = cluster.database("busy");
+    notes::create(&mut busy, "notes", "queue");
+    execute(
+        &mut busy,
+        "INSERT INTO notes SELECT i, 'some text of number ' || i FROM generate_series(1, 8000) AS i",
+    );
+    wait::until("the worker works", || {
+        busy.query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
+            .expect("a row")
+            .get(0)
+    });
+    let mut other = cluster.database("other");
+    notes::create(&mut other, "notes", "queue");
+    execute(&mut other, "INSERT INTO notes VALUES (1, 'a single row')");
+    wait_until_empty(&mut other);
+    assert!(queued(&mut busy) > 0, "the other database has had its turn in between");
+    drop(other);
+    drain_for_long(&mut busy);
+    assert_fresh(&mut busy, "notes", 8000);
+}
+
+/// As long as it takes.
+fn drain_for_long(client: &mut Client) {
+    execute(client, "CALL vector_embed.drain('notes')");
+}
+
+#[test]
+fn databases_with_workers_are_dropped_and_copied() {
+    let cluster = Cluster::with().uncached().start();
+    let mut admin = cluster.connect();
+    for (database, statement) in [
+        ("copied", "CREATE DATABASE copy TEMPLATE copied"),
+        ("dropped", "DROP DATABASE dropped"),
+        ("forced", "DROP DATABASE forced WITH (FORCE)"),
+    ] {
+        let mut client = cluster.database(database);
+        notes::create(&mut client, "notes", "queue");
+        execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 5000) AS i");
+        wait::until("the worker works", || {
+            client
+                .query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
+                .expect("a row")
+                .get(0)
+        });
+        drop(client);
+        wait::until("the session has ended", || {
+            let sessions = "SELECT count(*) FROM pg_stat_activity
+                            WHERE datname = $1 AND backend_type = 'client backend'";
+            admin.query_one(sessions, &[&database]).expect("a row").get::<_, i64>(0) == 0
+        });
+        execute(&mut admin, statement);
+    }
+    let mut copy = cluster.connect_to("copy");
+    drain_for_long(&mut copy);
+    assert_fresh(&mut copy, "notes", 5000);
+    // Workers of the databases that are gone are not started for ever.
+    let failures = || cluster.log().matches("does not exist").count();
+    let before = failures();
+    thread::sleep(std::time::Duration::from_secs(3));
+    assert!(failures() - before < 3, "the supervisor goes on asking for workers of dropped databases");
+}
+
+#[test]
+fn what_a_prepared_transaction_has_queued_is_found() {
+    let cluster = Cluster::with().setting("max_prepared_transactions", "5").start();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "BEGIN; INSERT INTO notes VALUES (1, 'prepared'); PREPARE TRANSACTION 'one'");
+    drain(&mut client);
+    execute(&mut client, "COMMIT PREPARED 'one'");
+    assert_eq!(queued(&mut client), 1);
+    drain(&mut client);
+    assert_fresh(&mut client, "notes", 1);
+}
+
+#[test]
+fn a_standby_leaves_the_queue_alone_until_it_is_promoted() {
+    let primary = Cluster::new();
+    let mut client = primary.connect();
+    set_workers(&mut client, 0);
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    let standby = primary.standby();
+    let mut on_standby = standby.connect();
+    // Workers are turned on there, and a supervisor runs.
+    set_workers(&mut on_standby, 2);
+    embed(&mut on_standby, "on a standby").expect("a vector");
+    let error = refused(on_standby.batch_execute("CALL vector_embed.drain('notes')"));
+    assert_eq!(error.code().code(), "25006", "nothing can be written");
+    assert!(workers(&standby).is_empty(), "no worker runs on a standby");
+    assert_eq!(queued(&mut on_standby), 20);
+    let promoted: bool = on_standby.query_one("SELECT pg_promote()", &[]).expect("a row").get(0);
+    assert!(promoted);
+    wait_until_empty(&mut on_standby);
+    assert_fresh(&mut on_standby, "notes", 20);
+}
+
+#[test]
+fn a_subscriber_leaves_items_to_their_publisher() {
+    let publishing = Cluster::with().setting("wal_level", "logical").start();
+    let subscribing = publishing.companion();
+    let mut publisher = publishing.connect();
+    let mut subscriber = subscribing.connect();
+    for client in [&mut publisher, &mut subscriber] {
+        notes::create(client, "notes", "queue");
+    }
+    set_workers(&mut publisher, 0);
+    execute(&mut publisher, &format!("CREATE PUBLICATION notes FOR TABLE notes, {QUEUE}"));
+    let connection =
+        format!("host={} port=5432 user=postgres dbname=postgres", publishing.socket_directory().display());
+    execute(
+        &mut subscriber,
+        &format!("CREATE SUBSCRIPTION notes CONNECTION '{connection}' PUBLICATION notes"),
+    );
+    execute(&mut publisher, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    wait::until("the items have arrived", || queued(&mut subscriber) == 20);
+    // Somebody queues a row there, in another table; when that is done the worker has seen both.
+    notes::create(&mut subscriber, "own", "queue");
+    execute(&mut subscriber, "INSERT INTO own VALUES (1, 'of the subscriber')");
+    execute(&mut subscriber, "CALL vector_embed.drain('own', '2 min')");
+    assert_eq!(queued(&mut subscriber), 20);
+    set_workers(&mut publisher, 2);
+    wait_until_empty(&mut publisher);
+    wait_until_empty(&mut subscriber);
+    wait::until("the vectors have arrived", || {
+        subscriber.query_one("SELECT count(embedding) = 20 FROM notes", &[]).expect("a row").get(0)
+    });
+    assert_fresh(&mut subscriber, "notes", 20);
+}
+
+#[test]
+fn a_dump_carries_rows_that_wait() {
+    let cluster = Cluster::new();
+    let mut admin = cluster.connect();
+    set_workers(&mut admin, 0);
+    let mut source = cluster.database("source");
+    notes::create(&mut source, "notes", "queue");
+    execute(&mut source, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
+    let directory = new_directory("queue_dump");
+    let file = directory.join("dump").display().to_string();
+    cluster.run(&format!("pg_dump -d source -Fc -f {file}"));
+    let mut restored = cluster.empty_database("restored");
+    cluster.run(&format!("pg_restore -e -d restored {file}"));
+    assert_eq!(queued(&mut restored), 20);
+    set_workers(&mut admin, 2);
+    drain(&mut restored);
+    assert_fresh(&mut restored, "notes", 20);
+    // New rows are queued there, and the queue goes with its table, which no dump says.
+    execute(&mut restored, "INSERT INTO notes VALUES (21, 'a new row')");
+    drain(&mut restored);
+    assert_fresh(&mut restored, "notes", 21);
+    execute(&mut restored, "DROP TABLE notes");
+    let left: i64 = restored
+        .query_one(&format!("SELECT count(*) FROM pg_class WHERE relname = '{QUEUE}'"), &[])
+        .expect("a row")
+        .get(0);
+    assert_eq!(left, 0, "the queue is gone");
+}
+
+#[test]
+fn a_model_that_changed_stops_the_queue_until_it_is_there_again() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    let hash = "0".repeat(64);
+    execute(
+        &mut client,
+        &format!(
+            "DO $$DECLARE t record; BEGIN
+                 FOR t IN SELECT tgname, obj_description(oid, 'pg_trigger') AS old FROM pg_trigger
+                          WHERE tgrelid = 'notes'::regclass LOOP
+                     EXECUTE format('COMMENT ON TRIGGER %I ON notes IS %L', t.tgname,
+                                    regexp_replace(t.old, '[0-9a-f]{{64}}', '{hash}'));
+                 END LOOP; END$$"
+        ),
+    );
+    execute(&mut client, "INSERT INTO notes VALUES (1, 'of another model')");
+    let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
+    assert_error(&error, "55000");
+    assert_eq!(queued(&mut client), 1);
+    let failures: i64 =
+        client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
+    assert_eq!(failures, 0, "it is not the row's fault");
+}
+
+#[test]
+fn writers_are_not_kept_waiting_by_an_engine_that_is_away() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    let stopped = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            while !stopped.load(Ordering::Relaxed) {
+                for engine in cluster.engines() {
+                    process::send(engine, process::Signal::KILL);
+                }
+                thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        for id in 0..50 {
+            execute(&mut client, &format!("INSERT INTO notes VALUES ({id}, 'text {id}')"));
+        }
+        stopped.store(true, Ordering::Relaxed);
+        killer.join().expect("the thread ends");
+    });
+    wait_until_empty(&mut client);
+    assert_fresh(&mut client, "notes", 50);
+}
