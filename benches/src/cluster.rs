@@ -18,7 +18,7 @@ impl Cluster {
     /// One of this name that will run with `settings`, each `name=value`.
     pub(crate) fn new(arguments: &Arguments, name: &str, settings: &[&str]) -> Self {
         let settings = settings.iter().map(ToString::to_string).collect();
-        let folder = arguments.path("clusters").join(format!("bench-{name}"));
+        let folder = format!("{}-{name}", arguments.value("clusters")).into();
         Self { program: arguments.path("cluster"), folder, settings }
     }
 

@@ -20,6 +20,7 @@ const ROUNDS: usize = 3;
 const SECONDS: f64 = 5.0;
 /// Texts of the bulk work: more than it gets done meanwhile.
 const BULK: usize = 10_000;
+const WORK: &str = "CALL vector_embed.backfill('bulk')";
 /// Until the bulk work is under way.
 const HEAD_START: Duration = Duration::from_millis(500);
 
@@ -27,24 +28,14 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut client = bench.server.connect()?;
     let duration = bench.duration(SECONDS);
     let batch = whole_batch(bench, &mut client)?;
-    let has_backfill: bool = client
-        .query_one("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'backfill')", &[])?
-        .try_get(0)?;
-    let work = if has_backfill {
-        "CALL vector_embed.backfill('bulk')"
-    } else {
-        "UPDATE bulk SET embedding = embed(body)"
-    };
     let (mut idle, mut busy, mut shares) = (vec![], vec![], vec![]);
     for _ in 0..bench.rounds(ROUNDS) {
         pause();
         idle.extend(callers::call(bench, CLIENTS, duration)?);
         // All of them also in a quick run, which would be over too soon.
         table::fill(&mut client, "bulk", &bench.synopses[..BULK.min(bench.synopses.len())])?;
-        if has_backfill {
-            client.batch_execute("SELECT vector_embed.attach('bulk', 'embedding', '{body}')")?;
-        }
-        let (times, share) = beside(bench, &mut client, work, duration)?;
+        client.batch_execute("SELECT vector_embed.attach('bulk', 'embedding', '{body}')")?;
+        let (times, share) = beside(bench, &mut client, duration)?;
         busy.extend(times);
         shares.push(share);
         client.batch_execute("DROP TABLE bulk")?;
@@ -53,7 +44,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let high = quantile(&busy, 0.99);
     let figures = Figures { result: high, ..Figures::times(high, median(&idle), Bar::AtMost(limit)) };
     let notes = format!(
-        "the time below which 99 of 100 calls of {CLIENTS} clients stay beside `{work}`, and the median when they are \
+        "the time below which 99 of 100 calls of {CLIENTS} clients stay beside `{WORK}`, and the median when they are \
          alone; the bar is five times that and a batch of the bulk work, which takes {batch:.1} ms; {} alternating rounds \
          of {:.1} s; alone 99 of 100 stay below {:.1} ms, beside the bulk work half of them below {:.1} ms and all of {} \
          below {:.1} ms; the bulk work gets {:.0} % of the texts computed",
@@ -76,14 +67,14 @@ fn whole_batch(bench: &Bench, client: &mut Client) -> Result<f64> {
     Ok(meanwhile.compute_time / meanwhile.batches)
 }
 
-/// Times of the clients' calls while another session does `work`, and that work's share of all texts computed.
-fn beside(bench: &Bench, observer: &mut Client, work: &str, duration: Duration) -> Result<(Vec<f64>, f64)> {
+/// Times of the clients' calls while another session does the bulk work, and its share of all texts computed.
+fn beside(bench: &Bench, observer: &mut Client, duration: Duration) -> Result<(Vec<f64>, f64)> {
     let mut bulk = bench.server.connect()?;
     let stop = bulk.cancel_token();
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            let outcome = bulk.batch_execute(work);
+            let outcome = bulk.batch_execute(WORK);
             ended.store(true, Ordering::Relaxed);
             outcome
         });
