@@ -63,12 +63,12 @@ pub(crate) fn failed_rows(table: &str, items: i64) {
     .report(PgLogLevel::WARNING);
 }
 
-/// Warns that rows of a queue that is dropped will not get their vectors.
-pub(crate) fn dropped_queue(table: &str, column: &str, count: i64) {
+/// Warns that rows of a queue that is dropped will not get what they waited for.
+pub(crate) fn dropped_queue(table: &str, of: &str, count: i64) {
     Message {
         code: PgSqlErrorCode::ERRCODE_WARNING,
         message: format!("{} of relation \"{table}\" waited to be embedded", rows(count)),
-        detail: Some(format!("What \"{column}\" has for them is not of their text.")),
+        detail: Some(format!("What \"{of}\" has for them is not of their text.")),
         hint: None,
     }
     .report(PgLogLevel::WARNING);
