@@ -52,6 +52,7 @@ openvino_libraries=(libonnxruntime.so libonnxruntime_providers_openvino.so libon
 have_openvino() { [ -f "$openvino/LICENSE" ]; }
 model_name=all-MiniLM-L6-v2
 model=$cache/models/$model_name
+documentation=$cache/postgresql-doc
 pgvector_version=0.8.0
 pgvector_tarball=$cache/pgvector-$pgvector_version.tar.gz
 

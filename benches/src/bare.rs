@@ -1,35 +1,52 @@
 //! What `embed()` is compared to: the same tokenizer and the same graph, called in this process without a
 //! server, a socket or a scheduler in between.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 
-use vector_embed_engine::compute::{LoadedModel, Runtime, load};
+use vector_embed_engine::compute::{LoadedModel, Products, Runtime, load};
 use vector_embed_engine::model::{Catalog, Entry};
 use vector_embed_protocol::Purpose;
 
 use crate::error::Result;
-use crate::stats::timed;
+use crate::server::Settings;
+use crate::stats::{median, timed};
 
 /// The model in this process.
 pub(crate) struct Bare {
     runtime: Runtime,
     entry: Entry,
     model: LoadedModel,
+    products: RefCell<Products>,
     /// Milliseconds that calls of one text spent in ONNX Runtime.
     computing: Cell<f64>,
 }
 
 impl Bare {
-    /// Loads the model in the directory `model`, to compute with `threads` threads.
-    pub(crate) fn load(runtime: &Path, model: &Path, threads: usize) -> Result<Self> {
+    /// Loads the model in the directory `model`, to compute as the engine does.
+    pub(crate) fn load(runtime: &Path, model: &Path, settings: Settings) -> Result<Self> {
         let missing = || format!("no model in {}", model.display());
         let name = model.file_name().ok_or_else(missing)?.to_string_lossy();
         let root = model.parent().ok_or_else(missing)?.to_owned();
         let entry = Catalog::new(vec![root]).find(&name)?;
-        let runtime = Runtime::new(runtime, threads);
+        let runtime = Runtime::new(runtime, settings.threads);
         let model = load(&runtime, &entry, std::convert::identity)?;
-        Ok(Self { runtime, entry, model, computing: Cell::new(0.0) })
+        let products = Products::of(&runtime, &entry, settings.batch_tokens)?
+            .ok_or("the sizes of the model's matrices are not known")?;
+        Ok(Self { runtime, entry, model, products: RefCell::new(products), computing: Cell::new(0.0) })
+    }
+
+    /// Tokens a second that the model's matrix products alone reach just now, in batches without padding; the median
+    /// of `runs` batches.
+    pub(crate) fn limit(&self, runs: usize) -> Result<f64> {
+        let mut products = self.products.borrow_mut();
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            let (time, computed) = timed(|| products.compute());
+            computed?;
+            times.push(time);
+        }
+        Ok(1e3 * products.tokens() as f64 / median(&times))
     }
 
     /// Threads that compute one batch.
@@ -77,6 +94,11 @@ impl Bare {
             rest = others;
         }
         Ok(vectors)
+    }
+
+    /// Tokens of all these texts.
+    pub(crate) fn count_tokens(&self, texts: &[String]) -> Result<usize> {
+        texts.iter().map(|text| Ok(self.tokenize(text)?.len())).sum()
     }
 
     /// Token ids of a text, special tokens included.

@@ -8,36 +8,38 @@ use postgres::Client;
 
 use crate::arguments::Arguments;
 use crate::error::Result;
+use crate::server::Settings;
 
 /// How long other programs are listened to.
 const LISTENING: Duration = Duration::from_secs(3);
 
 /// Date, machine and versions, as lines of Markdown.
-pub(crate) fn describe(client: &mut Client, arguments: &Arguments, threads: usize) -> Result<String> {
+pub(crate) fn describe(client: &mut Client, arguments: &Arguments, settings: Settings) -> Result<String> {
     let row = client.query_one(
         "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS date,
                 current_setting('server_version') AS server,
                 (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector,
-                (SELECT extversion FROM pg_extension WHERE extname = 'vector_embed') AS vector_embed,
-                current_setting('vector_embed.batch_tokens') AS batch_tokens",
+                (SELECT extversion FROM pg_extension WHERE extname = 'vector_embed') AS vector_embed",
         &[],
     )?;
     let value = |name: &str| row.try_get::<_, String>(name);
     let cores = thread::available_parallelism().map_or(0, usize::from);
     Ok(format!(
-        "`make bench` on {date} UTC: {processor}, {cores} cores, {busy:.0} % busy with other work \
+        "{command} on {date} UTC: {processor}, {cores} cores, {busy:.0} % busy with other work \
          before the start; \
          PostgreSQL {server}, pgvector {pgvector}, vector_embed {vector_embed}, ONNX Runtime {runtime}; \
          {model}, {threads} threads, batches of {batch_tokens} tokens.",
+        command = if arguments.quick { "A quick run, whose numbers mean nothing," } else { "`make bench`" },
         date = value("date")?,
         processor = processor(),
         busy = busy(),
         server = value("server")?,
         pgvector = value("pgvector")?,
         vector_embed = value("vector_embed")?,
-        runtime = arguments.runtime_version,
-        model = arguments.model.file_name().unwrap_or_default().to_string_lossy(),
-        batch_tokens = value("batch_tokens")?,
+        runtime = arguments.value("runtime-version"),
+        model = arguments.path("model").file_name().unwrap_or_default().to_string_lossy(),
+        threads = settings.threads,
+        batch_tokens = settings.batch_tokens,
     ))
 }
 

@@ -5,9 +5,11 @@
 
 mod arguments;
 mod bare;
+mod cluster;
 mod error;
 mod machine;
 mod measure;
+mod peer;
 mod report;
 mod server;
 mod stats;
@@ -23,7 +25,7 @@ use report::{Report, Row};
 use server::Server;
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    match Arguments::parse(std::env::args().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {}", explain(&*error));
@@ -32,33 +34,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: Arguments) -> Result<()> {
     let server = Server::from_environment()?;
     let mut client = server.connect()?;
-    let threads = server::prepare(&mut client)?;
-    let mut report = Report::new(machine::describe(&mut client, arguments, threads)?);
+    let settings = server::prepare(&mut client)?;
+    let mut report = Report::new(machine::describe(&mut client, &arguments, settings)?);
     let bench = Bench {
-        bare: Bare::load(&arguments.runtime, &arguments.model, threads)?,
+        bare: Bare::load(&arguments.path("runtime"), &arguments.path("model"), settings)?,
         queries: texts::Queries::default(),
-        synopses: texts::read_synopses(&arguments.texts)?,
+        synopses: texts::read_synopses(&arguments.path("texts"))?,
         server,
+        arguments,
     };
     drop(client);
 
     for measurement in MEASUREMENTS {
-        if !arguments.selects(measurement.name) {
+        if !bench.arguments.selects(measurement.name) {
             continue;
         }
-        eprintln!("measuring {}", measurement.what);
-        match (measurement.run)(&bench) {
+        let (time, rows) = stats::timed(|| (measurement.run)(&bench));
+        eprintln!("measured {} in {:.1} s", measurement.what, time / 1e3);
+        match rows {
             Ok(rows) => report.rows.extend(rows),
             Err(error) => report.rows.push(Row::not_measured(measurement.what, explain(&*error))),
         }
     }
     print!("\n{}", report.to_markdown());
-    if arguments.selected.is_empty() {
-        report.write_into(&arguments.readme)?;
-        println!("\nwritten into {}", arguments.readme.display());
+    if bench.arguments.selected.is_empty() && !bench.arguments.quick {
+        let readme = bench.arguments.path("readme");
+        report.write_into(&readme)?;
+        println!("\nwritten into {}", readme.display());
     }
     Ok(())
 }

@@ -15,16 +15,22 @@ const HEADINGS: [&str; 6] = ["work", "ours", "reference", "result", "bar", ""];
 pub(crate) enum Unit {
     /// Ours divided by the reference.
     Times,
-    /// Ours less the reference.
+    /// The same, where the reference is the most that can be.
+    Share,
+    /// Ours less the reference, or ours alone.
     Milliseconds,
     /// Ours less the reference.
     Megabytes,
+    /// A mean share of results that two searches have in common.
+    Overlap,
 }
 
 impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::Times => format!("{value:.2} ×"),
+            Self::Share => format!("{:.0} %", 100.0 * value),
+            Self::Overlap => format!("{value:.3}"),
             Self::Milliseconds => format!("{value:.2} ms"),
             Self::Megabytes => format!("{value:.2} MB"),
         }
@@ -57,6 +63,37 @@ pub(crate) struct Figures {
     pub(crate) bar: Bar,
 }
 
+impl Figures {
+    /// Two rates a second, and ours divided by the reference.
+    pub(crate) fn rates(ours: f64, reference: f64, bar: Bar) -> Self {
+        let unit = Unit::Times;
+        Self { ours: rate(ours), reference: rate(reference), result: ours / reference, unit, bar }
+    }
+
+    /// Two times in milliseconds, and how much longer ours is.
+    pub(crate) fn times(ours: f64, reference: f64, bar: Bar) -> Self {
+        let shown = |time| format!("{time:.2} ms");
+        let unit = Unit::Milliseconds;
+        Self { ours: shown(ours), reference: shown(reference), result: ours - reference, unit, bar }
+    }
+
+    /// Two sizes in megabytes, and how much larger ours is.
+    pub(crate) fn sizes(ours: f64, reference: f64, bar: Bar) -> Self {
+        let shown = |size| format!("{size:.2} MB");
+        let unit = Unit::Megabytes;
+        Self { ours: shown(ours), reference: shown(reference), result: ours - reference, unit, bar }
+    }
+
+    /// The same with another unit for the result.
+    pub(crate) fn in_unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+}
+
+fn rate(per_second: f64) -> String {
+    format!("{per_second:.0}/s")
+}
+
 /// One line of the table and what there is to say about it.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -72,8 +109,8 @@ impl Row {
     }
 
     /// What could not be had, and why.
-    pub(crate) fn not_measured(what: &str, reason: String) -> Self {
-        Self { what: what.to_owned(), figures: None, notes: reason }
+    pub(crate) fn not_measured(what: impl Into<String>, reason: String) -> Self {
+        Self { what: what.into(), figures: None, notes: reason }
     }
 
     /// Whether the bar is met; `None` where there is none, or nothing to hold against it.

@@ -28,14 +28,38 @@ impl Server {
         Ok(Self { config })
     }
 
+    /// The server whose socket is in `folder`, as the same user.
+    pub(crate) fn at(&self, folder: &str) -> Self {
+        let mut config = Config::new();
+        config.host(folder).port(5432).user(self.config.get_user().unwrap_or("postgres")).dbname("postgres");
+        Self { config }
+    }
+
+    /// A new connection to a database of this name.
+    pub(crate) fn connect_to(&self, database: &str) -> Result<Client> {
+        Ok(self.config.clone().dbname(database).connect(NoTls)?)
+    }
+
     /// A new connection.
     pub(crate) fn connect(&self) -> Result<Client> {
         Ok(self.config.connect(NoTls)?)
     }
 }
 
-/// Creates the extension, starts the engine and has it load the model. Returns the threads it computes with.
-pub(crate) fn prepare(client: &mut Client) -> Result<usize> {
+/// The engine of most models: those of some precisions may have another.
+pub(crate) const ENGINE: &str = "(SELECT * FROM vector_embed.stat_engine s WHERE to_jsonb(s) ->> 'runtime' IS DISTINCT FROM 'openvino') AS engine";
+
+/// How the engine computes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Threads of a batch.
+    pub(crate) threads: usize,
+    /// Tokens of a batch, padding included.
+    pub(crate) batch_tokens: usize,
+}
+
+/// Creates the extension, starts the engine and has it load the model.
+pub(crate) fn prepare(client: &mut Client) -> Result<Settings> {
     client.batch_execute(
         "SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS vector_embed CASCADE",
     )?;
@@ -44,8 +68,42 @@ pub(crate) fn prepare(client: &mut Client) -> Result<usize> {
     if row.try_get::<_, &str>(0)? != "0" {
         return Err("vector_embed.cache_size of the server is not 0: what is measured is computing".into());
     }
-    let row = client.query_one("SELECT threads::bigint FROM vector_embed.stat_engine", &[])?;
-    Ok(row.try_get::<_, i64>(0)? as usize)
+    let row = client.query_one(
+        &format!(
+            "SELECT threads::bigint, current_setting('vector_embed.batch_tokens')::bigint FROM {ENGINE}"
+        ),
+        &[],
+    )?;
+    let number = |place| row.try_get::<_, i64>(place).map(|number| number as usize);
+    Ok(Settings { threads: number(0)?, batch_tokens: number(1)? })
+}
+
+/// What the engine has computed since it started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EngineCounters {
+    /// Texts.
+    pub(crate) texts: f64,
+    /// Batches.
+    pub(crate) batches: f64,
+    /// Milliseconds of these.
+    pub(crate) compute_time: f64,
+}
+
+impl EngineCounters {
+    pub(crate) fn read(client: &mut Client) -> Result<Self> {
+        let sql = format!("SELECT texts::float8, batches::float8, compute_time FROM {ENGINE}");
+        let row = client.query_one(&sql, &[])?;
+        Ok(Self { texts: row.try_get(0)?, batches: row.try_get(1)?, compute_time: row.try_get(2)? })
+    }
+
+    /// What came after `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            texts: self.texts - before.texts,
+            batches: self.batches - before.batches,
+            compute_time: self.compute_time - before.compute_time,
+        }
+    }
 }
 
 /// A value of any type as it comes over the wire, in the binary format that drivers ask for. Nothing is parsed.

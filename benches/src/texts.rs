@@ -36,6 +36,17 @@ impl Queries {
     }
 }
 
+/// That many texts of five words, no two alike up to a million: so short that what surrounds the model counts most.
+pub(crate) fn tiny(count: usize) -> Vec<String> {
+    let lists = [&ADJECTIVES, &THINGS, &VERBS, &MEANS, &ADJECTIVES];
+    let text = |number: usize| {
+        let mixed = number.wrapping_mul(40_503);
+        let words = lists.iter().enumerate().map(|(digit, list)| list[(mixed >> (4 * digit)) % 16]);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (0..count).map(text).collect()
+}
+
 /// The question of this number, different from the others of its 16⁴ and, because the factor is odd, not
 /// similar to its neighbours.
 fn question(number: usize) -> String {
@@ -50,18 +61,31 @@ fn question(number: usize) -> String {
     )
 }
 
+/// The lines of a file, one text each.
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<String>> {
+    let lines: Vec<String> = read(path)?.lines().map(str::to_owned).collect();
+    require_texts(path, lines)
+}
+
 /// The texts of a file of tab-separated package, section and synopsis.
 pub(crate) fn read_synopses(path: &Path) -> Result<Vec<String>> {
-    let lines = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let synopses: Vec<String> = lines
+    let synopses: Vec<String> = read(path)?
         .lines()
         .filter_map(|line| line.splitn(3, '\t').nth(2))
         .map(|text| text.replace("\\\\", "\\"))
         .collect();
-    if synopses.is_empty() {
+    require_texts(path, synopses)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn require_texts(path: &Path, texts: Vec<String>) -> Result<Vec<String>> {
+    if texts.is_empty() {
         return Err(format!("{}: no texts", path.display()).into());
     }
-    Ok(synopses)
+    Ok(texts)
 }
 
 #[cfg(test)]
@@ -74,5 +98,11 @@ mod tests {
     fn questions_differ() {
         let questions: HashSet<String> = (0..1 << 16).map(question).collect();
         assert_eq!(questions.len(), 1 << 16);
+    }
+
+    #[test]
+    fn tiny_texts_differ() {
+        let texts: HashSet<String> = tiny(200_000).into_iter().collect();
+        assert_eq!(texts.len(), 200_000);
     }
 }

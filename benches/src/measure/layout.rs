@@ -11,13 +11,13 @@ use vector_embed_engine::compute::LoadedModel;
 
 use super::{Bench, Measurement, pause};
 use crate::error::Result;
-use crate::report::{Bar, Figures, Row, Unit};
+use crate::report::{Bar, Figures, Row};
 use crate::stats::{median, quantile, timed};
 
 pub(super) const MEASUREMENT: Measurement =
     Measurement { name: "layout", what: "one batch on each processor", run };
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 7;
 /// Tokens of a long text.
 const LONG: usize = 250;
 /// Tokens of a batch, as `vector_embed.batch_tokens` has it by default.
@@ -38,17 +38,23 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let processors = bench.bare.threads();
     let all = [bench.bare.load_again(processors)?];
     let each = (0..processors).map(|_| bench.bare.load_again(1)).collect::<Result<Vec<_>>>()?;
-    work(bench, processors)?.iter().map(|work| compare(work, &all, &each)).collect()
+    work(bench, processors)?.iter().map(|work| compare(bench, work, &all, &each)).collect()
 }
 
 fn work(bench: &Bench, processors: usize) -> Result<Vec<Work>> {
-    let queries = (0..256).map(|_| bench.bare.tokenize(&bench.queries.next())).collect::<Result<Texts>>()?;
-    let mut synopses =
-        bench.synopses.iter().take(1024).map(|text| bench.bare.tokenize(text)).collect::<Result<Texts>>()?;
+    let queries = (0..bench.count(256))
+        .map(|_| bench.bare.tokenize(&bench.queries.next()))
+        .collect::<Result<Texts>>()?;
+    let mut synopses = bench
+        .synopses
+        .iter()
+        .take(bench.count(1024))
+        .map(|text| bench.bare.tokenize(text))
+        .collect::<Result<Texts>>()?;
     synopses.sort_by_key(|text| text.len());
     let mut long = Texts::new();
     let mut words = bench.synopses.iter().cycle();
-    while long.len() < 32 {
+    while long.len() < bench.count(32) {
         let mut text = String::new();
         while bench.bare.tokenize(&text)?.len() < LONG {
             text.push_str(words.next().ok_or("no texts")?);
@@ -75,9 +81,10 @@ fn work(bench: &Bench, processors: usize) -> Result<Vec<Work>> {
     Ok(work)
 }
 
-fn compare(work: &Work, all: &[LoadedModel], each: &[LoadedModel]) -> Result<Row> {
+fn compare(bench: &Bench, work: &Work, all: &[LoadedModel], each: &[LoadedModel]) -> Result<Row> {
     let (mut together, mut apart, mut ratios) = (vec![], vec![], vec![]);
-    for round in 0..=ROUNDS {
+    let rounds = bench.rounds(ROUNDS);
+    for round in 0..=rounds {
         pause();
         let (one, result) = timed(|| compute(all, &work.texts, work.shared));
         result?;
@@ -93,15 +100,12 @@ fn compare(work: &Work, all: &[LoadedModel], each: &[LoadedModel]) -> Result<Row
     }
     let per_second = |times: &Vec<f64>| work.texts.len() as f64 / median(times) * 1e3;
     let figures = Figures {
-        ours: format!("{:.0}/s", per_second(&apart)),
-        reference: format!("{:.0}/s", per_second(&together)),
         result: median(&ratios),
-        unit: Unit::Times,
-        bar: Bar::None,
+        ..Figures::rates(per_second(&apart), per_second(&together), Bar::None)
     };
     let notes = format!(
         "{} sessions with one thread each, {} texts in a batch, against one session with {} threads, {} texts in a batch; \
-         {ROUNDS} alternating rounds of {} texts; ratios from {:.2} to {:.2} (quartiles)",
+         {rounds} alternating rounds of {} texts; ratios from {:.2} to {:.2} (quartiles)",
         each.len(),
         work.apart,
         each.len(),

@@ -1,34 +1,58 @@
 //! The measurements.
 
 mod array;
+mod bare;
+mod busy;
+mod callers;
+mod chroma;
 mod clients;
+mod cold;
+mod contest;
 mod first_call;
+mod growth;
+mod later;
 mod layout;
 mod memory;
+mod passages;
 mod planning;
+mod precisions;
 mod query;
+mod scripts;
+mod search;
+mod table;
 mod triggers;
 mod update;
 
 use std::thread;
 use std::time::Duration;
 
+use crate::arguments::Arguments;
 use crate::bare::Bare;
-use crate::error::Result;
+use crate::error::{Result, explain};
 use crate::report::Row;
 use crate::server::Server;
 use crate::texts::Queries;
 
 /// All of them, in the order of the report.
 pub(crate) const MEASUREMENTS: &[Measurement] = &[
-    query::MEASUREMENT,
-    first_call::MEASUREMENT,
-    memory::MEASUREMENT,
-    array::MEASUREMENT,
+    bare::MEASUREMENT,
     update::MEASUREMENT,
-    planning::MEASUREMENT,
-    clients::MEASUREMENT,
+    passages::MEASUREMENT,
+    array::MEASUREMENT,
     triggers::MEASUREMENT,
+    later::MEASUREMENT,
+    growth::MEASUREMENT,
+    scripts::MEASUREMENT,
+    chroma::MEASUREMENT,
+    query::MEASUREMENT,
+    search::MEASUREMENT,
+    clients::MEASUREMENT,
+    busy::MEASUREMENT,
+    precisions::MEASUREMENT,
+    first_call::MEASUREMENT,
+    cold::MEASUREMENT,
+    memory::MEASUREMENT,
+    planning::MEASUREMENT,
     layout::MEASUREMENT,
 ];
 
@@ -44,6 +68,8 @@ pub(crate) struct Measurement {
 
 /// What the measurements share.
 pub(crate) struct Bench {
+    /// What the command line says.
+    pub(crate) arguments: Arguments,
     /// The server with the extension.
     pub(crate) server: Server,
     /// The model in this process.
@@ -54,8 +80,32 @@ pub(crate) struct Bench {
     pub(crate) synopses: Vec<String>,
 }
 
-/// Tokens of a batch, padding included, of the loops of which the best is the reference.
-const BUDGETS: [usize; 3] = [256, 512, 1024];
+impl Bench {
+    /// How often something is repeated: once where it is only to be seen that it runs.
+    fn rounds(&self, usual: usize) -> usize {
+        if self.arguments.quick { 1 } else { usual }
+    }
+
+    /// How much of something is taken.
+    fn count(&self, usual: usize) -> usize {
+        if self.arguments.quick { usual.div_ceil(100) } else { usual }
+    }
+
+    /// How long something is watched.
+    fn duration(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(if self.arguments.quick { seconds / 4.0 } else { seconds })
+    }
+
+    /// That many short real texts, the same each time.
+    fn short_texts(&self, usual: usize) -> &[String] {
+        &self.synopses[..self.count(usual).min(self.synopses.len())]
+    }
+}
+
+/// These rows, or one that says why they could not be had.
+fn rows_or_reason(what: &str, rows: Result<Vec<Row>>) -> Vec<Row> {
+    rows.unwrap_or_else(|error| vec![Row::not_measured(what, explain(&*error))])
+}
 
 /// Between the sides of a comparison. By default the threads of ONNX Runtime spin for about 50 ms after a batch
 /// in case another comes, here as in the engine, and must not take a processor from the other side.

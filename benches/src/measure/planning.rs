@@ -40,7 +40,8 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut owner = bench.server.connect()?;
     owner.batch_execute(OBJECTS)?;
     let (mut loaded, mut plain, mut ratios, mut noise) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..SESSIONS {
+    let sessions_of_each = bench.rounds(SESSIONS);
+    for _ in 0..sessions_of_each {
         let kinds = [Session::Plain, Session::Loaded, Session::Control];
         let mut sessions = Vec::new();
         for kind in kinds {
@@ -68,7 +69,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     };
     let notes = format!(
         "a join of three small tables with a function of the user's, planned and executed, in sessions with the \
-         library loaded against sessions without; {SESSIONS} sessions of each kind, {BLOCKS} alternating blocks of \
+         library loaded against sessions without; {sessions_of_each} sessions of each kind, {BLOCKS} alternating blocks of \
          {STATEMENTS} statements each; ratios of blocks from {:.2} to {:.2} (quartiles); two kinds of sessions \
          without the library differ by {:.2} × ({:.2} to {:.2})",
         quantile(&ratios, 0.25),

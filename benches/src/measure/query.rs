@@ -5,7 +5,7 @@ use postgres::{Client, Statement};
 use super::{Bench, Measurement, PAUSE, pause, require_equal};
 use crate::error::Result;
 use crate::report::{Bar, Figures, Row, Unit};
-use crate::server::Raw;
+use crate::server::{EngineCounters, Raw};
 use crate::stats::{median, quantile, timed};
 
 pub(super) const MEASUREMENT: Measurement = Measurement { name: "query", what: WHAT, run };
@@ -29,7 +29,8 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
 
     let (mut sql, mut direct, mut trips, mut ratios) = (Side::default(), Side::default(), vec![], vec![]);
     let mut tokens = 0;
-    for number in 0..BLOCKS {
+    let blocks = bench.rounds(BLOCKS);
+    for number in 0..blocks {
         let texts: Vec<String> = (0..WAKING_CALLS + CALLS).map(|_| bench.queries.next()).collect();
         // Each side goes first as often as the other.
         let mut order = [true, false];
@@ -38,9 +39,9 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
             if is_sql {
                 let first = wake(&texts, |text| ask(&mut client, &embed, text))?;
                 sql.after_pause.push(first);
-                let before = computing_time(&mut client)?;
+                let before = EngineCounters::read(&mut client)?.compute_time;
                 let times = call(&texts, |text| ask(&mut client, &embed, text))?;
-                sql.add(times, computing_time(&mut client)? - before);
+                sql.add(times, EngineCounters::read(&mut client)?.compute_time - before);
             } else {
                 let first = wake(&texts, |text| bench.bare.embed(text))?;
                 direct.after_pause.push(first);
@@ -66,12 +67,12 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     };
     let notes = format!(
         "`SELECT embed($1)`, prepared, against tokenizer and ONNX Runtime in the bench's own process; \
-         {count} calls each in {BLOCKS} alternating blocks, distinct texts of {tokens:.1} tokens; nine of ten \
+         {count} calls each in {blocks} alternating blocks, distinct texts of {tokens:.1} tokens; nine of ten \
          calls below {ours_high:.3} and {bare_high:.3} ms; ratios of blocks from {low:.2} to {high:.2} \
          (quartiles); {ours_computing:.3} and {bare_computing:.3} ms of a call are ONNX Runtime's; a round trip that \
          reads a stored vector takes {trip:.3} ms",
         count = sql.times.len(),
-        tokens = tokens as f64 / (BLOCKS * (WAKING_CALLS + CALLS)) as f64,
+        tokens = tokens as f64 / (blocks * (WAKING_CALLS + CALLS)) as f64,
         ours_high = quantile(&sql.times, 0.9),
         bare_high = quantile(&direct.times, 0.9),
         low = quantile(&ratios, 0.25),
@@ -121,12 +122,6 @@ impl Side {
 
 fn ask(client: &mut Client, statement: &Statement, text: &str) -> Result<Raw> {
     Ok(client.query_one(statement, &[&text])?.try_get(0)?)
-}
-
-/// Milliseconds that the engine has computed so far.
-fn computing_time(client: &mut Client) -> Result<f64> {
-    let row = client.query_one("SELECT compute_time FROM vector_embed.stat_engine", &[])?;
-    Ok(row.try_get(0)?)
 }
 
 /// The first calls of a side, after a pause; returns the time of the very first.

@@ -3,7 +3,7 @@
 use std::convert::identity;
 use std::time::Instant;
 
-use crate::compute::{LoadedModel, load, load_with};
+use crate::compute::{LoadedModel, Products, Runtime, load, load_with};
 use crate::error::{Error, ModelProblem};
 use crate::model::{Catalog, Entry, Golden, ModelSettings, Precision, Weights, describe_format, model_hash};
 use vector_embed_protocol::Purpose;
@@ -81,7 +81,7 @@ pub(super) fn check(name: &str, places: &Places) -> Result<(), String> {
         ("bytes", bytes.to_string()),
         ("hash", hash),
         ("load time", format!("{} ms", loaded.as_millis())),
-        ("speed", format!("{:.0} tokens/s on {} threads", speed(&model)?, runtime.threads())),
+        ("speed", speed(&model, &runtime, &entry)?),
         ("golden vectors", golden(&entry, &model, agrees(settings.precision))?),
     ];
     let of_fp32 = of_fp32.map(|text| ("against fp32", text));
@@ -101,12 +101,33 @@ fn quoted(prompt: &str) -> String {
     if prompt.is_empty() { "none".to_owned() } else { format!("{prompt:?}") }
 }
 
-/// Tokens a second in batches of eight, the median of some runs; fails if a vector is not finite.
-fn speed(model: &LoadedModel) -> Result<f64, String> {
+/// Tokens a second in batches of eight, and how near that comes to products with the weights alone. The two run in
+/// turns; medians count. Fails if a vector is not finite.
+fn speed(model: &LoadedModel, runtime: &Runtime, entry: &Entry) -> Result<String, String> {
     let ids = tokens(model, SAMPLE, Purpose::Document)?;
-    let mut times = (0..9).map(|_| time_batch(model, &ids)).collect::<Result<Vec<_>, _>>()?;
-    times.sort_by(f64::total_cmp);
-    Ok((BATCH * ids.len()) as f64 / times[times.len() / 2])
+    let mut products = Products::of(runtime, entry, BATCH * ids.len()).map_err(explain)?;
+    let (mut times, mut shares) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let time = time_batch(model, &ids)?;
+        times.push(time);
+        if let Some(products) = &mut products {
+            let start = Instant::now();
+            products.compute().map_err(explain)?;
+            shares.push(100.0 * start.elapsed().as_secs_f64() / time);
+        }
+    }
+    let rate = (BATCH * ids.len()) as f64 / median(times);
+    let mut text = format!("{rate:.0} tokens/s on {} threads", runtime.threads());
+    if products.is_some() {
+        let share = median(shares);
+        text.push_str(&format!(", {share:.0} % of what its matrix products alone reach in fp32"));
+    }
+    Ok(text)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Seconds that a batch of equal texts takes.
@@ -123,7 +144,6 @@ fn compare_with_fp32(model: &LoadedModel, exact: &LoadedModel) -> Result<String,
     for _ in 0..15 {
         ratios.push(time_batch(exact, &ids)? / time_batch(model, &ids)?);
     }
-    ratios.sort_by(f64::total_cmp);
     let mut cosines = Vec::new();
     for text in SAMPLES {
         cosines
@@ -131,7 +151,7 @@ fn compare_with_fp32(model: &LoadedModel, exact: &LoadedModel) -> Result<String,
     }
     let lowest = cosines.iter().copied().fold(1.0, f64::min);
     let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-    let (speed, count) = (ratios[ratios.len() / 2], cosines.len());
+    let (speed, count) = (median(ratios), cosines.len());
     Ok(format!("{speed:.2} × the speed; cosine {mean:.4} on average, {lowest:.4} at least, of {count} texts"))
 }
 

@@ -4,6 +4,7 @@ mod cuts;
 mod encoder;
 mod graph;
 mod head;
+mod limit;
 mod loaded;
 mod onnx;
 mod onnx_files;
@@ -15,6 +16,7 @@ mod tokens;
 mod weights;
 mod words;
 
+pub use limit::Products;
 pub use loaded::{Decorate, LoadedModel, load, load_with};
 pub use runtime::Runtime;
 pub use tokens::{TextTokenizer, Tokens};

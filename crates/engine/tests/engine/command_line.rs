@@ -69,6 +69,7 @@ fn a_model_is_added_listed_checked_and_used() {
     assert!(ok && said.starts_with("tiny\t32 dimensions\t48 tokens\t"), "{said}");
     let (ok, said) = engine(root.path(), &["model", "check", "tiny"], "");
     assert!(ok && said.contains("dimensions      32") && said.contains("tokens/s"), "{said}");
+    assert!(said.contains(" % of what its matrix products alone reach in fp32\n"), "{said}");
 
     let (ok, said) = engine(root.path(), &["embed", "--model", "tiny"], "first line\nsecond line\n");
     assert!(ok);
