@@ -10,6 +10,10 @@ use crate::pg::statement::{Cell, CellKind, Command, Rows};
 use crate::pg::text::from_server;
 use crate::refresh::Key;
 
+/// How many times as many items are looked at as rows are taken: a row that is written again and again is to be done once,
+/// and not once for each batch that its items would fill.
+const LOOK_AHEAD: usize = 50;
+
 /// After that many failures a row waits until somebody asks for it.
 const MOST_ATTEMPTS: i32 = 10;
 /// Time between the first failure and the second attempt, in seconds; it doubles with each further one.
@@ -39,15 +43,16 @@ pub(crate) enum Todo {
 }
 
 impl Queue<'_> {
-    /// Takes at most so many items whose time has come, and as many that are tried again, each row once. What they say holds for rows that are read with the
-    /// same snapshot.
+    /// Takes the items of at most so many rows whose time has come, each row once. What they say holds for rows that are
+    /// read with the same snapshot.
     pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
         let _exact = Exact::new();
+        let window = most.saturating_mul(LOOK_AHEAD);
         let columns = self.key_columns().join(", ");
         let some = |condition: &str, order: &str| {
             format!(
                 "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {} WHERE {condition} \
-                 ORDER BY {order} LIMIT {most})",
+                 ORDER BY {order} LIMIT {window})",
                 self.from()
             )
         };
@@ -60,9 +65,9 @@ impl Queue<'_> {
             ),
         );
         let mut answer = nothing().query(self.table.owner(), &sql)?;
+        let mut seen = 0;
         let mut places: HashMap<Key, usize> = HashMap::new();
         let mut items: Vec<Item> = Vec::new();
-        let mut taken = 0;
         while let Some(row) = answer.next_row() {
             let missing = || Error::Internal("an item is not as it was asked for");
             let number = |column: i16| {
@@ -73,17 +78,20 @@ impl Queue<'_> {
             let last = self.key.len() as i16 + 3;
             let key = (4..=last).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
             let key = Key(key.ok_or_else(missing)?);
+            seen += 1;
+            if items.len() >= most && !places.contains_key(&key) {
+                continue;
+            }
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 items.push(Item { key, ids: Vec::new(), supplied, attempts: 0 });
                 items.len() - 1
             });
             let item = &mut items[place];
             item.ids.push(id);
-            taken += 1;
             item.supplied = supplied;
             item.attempts = item.attempts.max(attempts);
         }
-        if taken >= most {
+        if seen >= window {
             self.look_ahead(&mut items)?;
         }
         Ok(items)

@@ -105,7 +105,7 @@ fn add(
     if is_stale {
         // Without text there is nothing to make, unless there is a vector to be made NULL.
         if has_vector || target.has_text(new) {
-            additions.add(&key(additions, new)?, None, false);
+            additions.add(&key(additions, new)?);
         }
         return Ok(());
     }
@@ -113,13 +113,12 @@ fn add(
     if is_supplied {
         // If the row waits for a vector, it waits no more.
         let key = key(additions, new)?;
-        additions.add(&key, Some(&key), true);
+        additions.add_supplied(&key);
     } else if let Some(old) = old
         && !additions.key().iter().all(|column| new.has_image_of(old, column.number))
     {
-        // If it has waited by its old key, it waits by the new one.
         let (old, new) = (key(additions, old)?, key(additions, new)?);
-        additions.add(&new, Some(&old), false);
+        additions.add_moved(&old, &new);
     }
     Ok(())
 }
@@ -129,7 +128,7 @@ fn follow(additions: &mut Additions<'_>, target: &Target, old: Row<'_>, new: Row
     if target.text_differs(old, new) {
         let key = key(additions, new)?;
         queue::repeat(additions.relation(), &key)?;
-        additions.add(&key, None, false);
+        additions.add(&key);
     }
     Ok(())
 }
