@@ -47,7 +47,8 @@ impl Server {
 }
 
 /// The engine of most models: those of some precisions may have another.
-pub(crate) const ENGINE: &str = "(SELECT * FROM vector_embed.stat_engine s WHERE to_jsonb(s) ->> 'runtime' IS DISTINCT FROM 'openvino') AS engine";
+pub(crate) const ENGINE: &str =
+    "(SELECT * FROM vector_embed.stat_engine WHERE runtime = 'onnxruntime') AS engine";
 
 /// How the engine computes.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
-use super::graph::{GraphBuilder, ONNX, outlet};
+use super::graph::{GraphBuilder, ONNX, OPSET, outlet};
 use super::runtime::{Runtime, failed, refused};
 use crate::error::{Error, ModelProblem};
 use crate::model::{EncoderShape, Entry, ModelSettings, Weights};
@@ -28,7 +28,7 @@ impl Products {
         let Weights::Safetensors(shape) = settings.weights else { return Ok(None) };
         let options = runtime.session()?;
         let session = graph(&shape)
-            .and_then(|graph| graph.finish())
+            .and_then(|graph| graph.finish(OPSET))
             .and_then(|model| model.into_session(&options).map_err(|error| refused(&error)))
             .map_err(bad)?;
         let width = shape.hidden;
