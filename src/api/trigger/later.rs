@@ -69,7 +69,7 @@ fn queue_rows(call: &TriggerCall<'_>) -> Result<u64, Error> {
     let by_worker = queue::is_written_by_worker(table.oid()) && call.depth() == 1;
     let mut scratch = Scratch::new();
     {
-        let _exact = Exact::new();
+        let _exact = Exact::for_others();
         while let Some(new) = new_rows.next() {
             let old = old_rows.as_mut().and_then(|rows| rows.next());
             scratch.within(|| match old {
