@@ -28,7 +28,7 @@ impl Queue<'_> {
         spi::execute(&format!("CREATE INDEX ON {quoted} (next_try) WHERE next_try IS NOT NULL"))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE supplied"))?;
         let columns: Vec<String> = (0..key.len()).map(key_column).collect();
-        spi::execute(&format!("CREATE INDEX ON {quoted} ({}, id)", columns.join(", ")))?;
+        spi::execute(&format!("CREATE INDEX ON {quoted} ({})", columns.join(", ")))?;
         let comment =
             format!("rows of {} that wait for what is to be in {of}; kept by vector_embed", relation.name(),);
         spi::execute(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(&comment)))?;
