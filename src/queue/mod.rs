@@ -33,6 +33,17 @@ pub(crate) struct Queue<'t> {
     key: Vec<KeyColumn>,
 }
 
+/// The columns of a queue beside those of the key, and their types.
+const COLUMNS: [(&str, pg_sys::Oid); 7] = [
+    ("id", pg_sys::INT8OID),
+    ("supplied", pg_sys::BOOLOID),
+    ("queued_at", pg_sys::TIMESTAMPTZOID),
+    ("attempts", pg_sys::INT4OID),
+    ("next_try", pg_sys::TIMESTAMPTZOID),
+    ("sqlstate", pg_sys::TEXTOID),
+    ("message", pg_sys::TEXTOID),
+];
+
 /// How a queue is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -68,8 +79,10 @@ impl<'t> Queue<'t> {
                 whole == relation.type_of(column.number) || whole == relation.whole_type_of(column.number)
             })
         };
+        let has = |(name, of): (&str, pg_sys::Oid)| table.has_column(name, of);
         let has_no_more = table.column(&key_column(key.len())).is_err();
-        if table.kind() != Kind::Ordinary || !has_no_more || !key.iter().enumerate().all(is_alike) {
+        let is_a_queue = table.kind() == Kind::Ordinary && has_no_more && COLUMNS.into_iter().all(has);
+        if !is_a_queue || !key.iter().enumerate().all(is_alike) {
             return Err(table.unfit(TableFault::OtherQueue { relation: relation.name() }));
         }
         Ok(Self { relation, table, key })
@@ -275,25 +288,34 @@ impl Work {
     }
 }
 
-/// The vector columns of a table that are served from queues.
-pub(crate) fn served(table: &Table) -> Result<Vec<Served>, Error> {
-    let mut found: Vec<Served> = Vec::new();
+/// The vector columns of a table that are served from queues. One that is broken keeps nobody from serving others.
+pub(crate) fn served(table: &Table) -> Vec<Result<Served, Error>> {
+    let mut found: Vec<Result<Served, Error>> = Vec::new();
+    let is_known = |found: &[Result<Served, Error>], column: &str| {
+        found.iter().flatten().any(|served| served.work.column() == column)
+    };
     for filler in fillers(table).iter().filter(|filler| filler.timing == Timing::Queue) {
-        let is_known = found.iter().any(|served| served.work.column() == filler.embedding());
-        if !is_known && let Some(queue) = &filler.queue {
-            found.push(Served { work: Work::Vector(Job::of(table, filler)?), queue: queue.clone() });
+        if let Some(queue) = &filler.queue
+            && !is_known(&found, filler.embedding())
+        {
+            let work = Job::of(table, filler).map(Work::Vector);
+            found.push(work.map(|work| Served { work, queue: queue.clone() }));
         }
     }
     for trigger in table.triggers() {
-        let Some(job) = ChunkJob::of(table, &trigger)? else { continue };
         let queue = recorded_queue(trigger_comment(trigger.oid).as_deref(), &trigger.arguments);
-        let work = Work::Chunks(job);
-        let is_known = found.iter().any(|served| served.work.column() == work.column());
-        if !is_known && let Some(queue) = queue {
-            found.push(Served { work, queue });
+        match (ChunkJob::of(table, &trigger), queue) {
+            (Err(error), _) => found.push(Err(error)),
+            (Ok(Some(job)), Some(queue)) => {
+                let work = Work::Chunks(job);
+                if !is_known(&found, &work.column()) {
+                    found.push(Ok(Served { work, queue }));
+                }
+            }
+            (Ok(_), _) => {}
         }
     }
-    Ok(found)
+    found
 }
 
 /// The tables of this database with such columns; of a role, if one is given, those whose owner's privileges it has.
