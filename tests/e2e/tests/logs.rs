@@ -50,7 +50,7 @@ fn no_text_gets_into_a_log() {
     let mut wire = Wire::connect(&cluster);
     wire.greet(BUILD_ID);
     wire.send(&[40, 0, 0, 0, 2]);
-    wire.send(MARKER.repeat(4)[..40].as_bytes());
+    wire.send(&MARKER.repeat(4).as_bytes()[..40]);
     assert!(wire.frame().is_some() && wire.is_closed());
 
     let log = cluster.log();
