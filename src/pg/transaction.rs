@@ -47,27 +47,29 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
         let work = AssertUnwindSafe(work);
         let outcome = PgTryBuilder::new(move || {
             let whole = work;
-            (whole.0)().map_err(|error| error.failure())
+            Ok((whole.0)().map_err(|error| error.failure()))
         })
         .catch_others(|caught| match caught {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
                 if !ends_everything(report.sql_error_code()) =>
             {
-                Err(Failure::new(report.sql_error_code(), report.message().to_owned()))
+                Ok(Err(Failure::new(report.sql_error_code(), report.message().to_owned())))
             }
-            other => other.rethrow(),
+            other => Err(other),
         })
         .execute();
         match &outcome {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => {
+            Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            // Also before an error is passed on: what is dropped at that belongs to the resource owner outside, and an
+            // error in a destructor would end the server.
+            _ => {
                 pg_sys::error_context_stack = contexts;
                 pg_sys::RollbackAndReleaseCurrentSubTransaction();
             }
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        outcome
+        outcome.unwrap_or_else(|caught| caught.rethrow())
     }
 }
 
