@@ -249,7 +249,7 @@ pub(crate) struct Served {
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Vector(Job),
-    Chunks(ChunkJob),
+    Chunks(Box<ChunkJob>),
 }
 
 impl Work {
@@ -306,7 +306,7 @@ pub(crate) fn served(table: &Table) -> Vec<Result<Served, Error>> {
         match (ChunkJob::of(table, &trigger), queue) {
             (Err(error), _) => found.push(Err(error)),
             (Ok(Some(job)), Some(queue)) => {
-                let work = Work::Chunks(job);
+                let work = Work::Chunks(Box::new(job));
                 if !is_known(&found, &work.column()) {
                     found.push(Ok(Served { work, queue }));
                 }
