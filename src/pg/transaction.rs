@@ -199,8 +199,13 @@ impl Drop for Committing {
     fn drop(&mut self) {
         // After an error the end of the transaction closes it.
         if !std::thread::panicking() {
-            // SAFETY: there is a connection.
-            unsafe { pg_sys::SPI_finish() };
+            // SAFETY: there is a connection. What comes behind is as isolated as the session wants it, if it has not begun.
+            unsafe {
+                pg_sys::SPI_finish();
+                if !pg_sys::FirstSnapshotSet {
+                    pg_sys::XactIsoLevel = pg_sys::DefaultXactIsoLevel;
+                }
+            }
         }
     }
 }
