@@ -29,7 +29,7 @@ BEGIN
     END LOOP;
 END $$;
 SELECT actually('UPDATE docs SET embedding = embed(title)');
-SELECT actually('SELECT embed(title), embed(body) FROM docs');
+SELECT actually('SELECT embed(title), embed(body) FROM (SELECT * FROM docs ORDER BY id) docs');
 
 -- UPDATE … FROM, INSERT … SELECT, CREATE TABLE AS, COPY.
 UPDATE docs d SET embedding = embed(e.title) FROM docs e WHERE e.id = d.id + 1 AND d.id < 100;

@@ -78,12 +78,13 @@ SELECT vector_embed.attach('own.later', 'embedding', '{body}', timing => 'queue'
 REVOKE SELECT ON own.later FROM regress_embed_self;
 INSERT INTO own.later VALUES (1, 'a text');
 \echo :SQLSTATE
-CALL vector_embed.drain('own.later', '5 min');
-SELECT relation, sqlstate FROM vector_embed.failures;
+SELECT relation, depth FROM vector_embed.queue;
+GRANT SELECT ON own.notes TO regress_embed_self;
 SET default_transaction_read_only = on;
 CALL vector_embed.backfill('own.notes');
 \echo :SQLSTATE
 RESET default_transaction_read_only;
+CALL vector_embed.backfill('own.notes');
 RESET ROLE;
 SET client_min_messages = warning;
 DROP SCHEMA own CASCADE;

@@ -131,8 +131,10 @@ impl<'a> Machine<'a> {
                 b']' | b')' => self.list(Vec::new()), // EMPTY_LIST, EMPTY_TUPLE
                 0x85..=0x87 => {
                     let count = usize::from(instruction - 0x84); // TUPLE1 to TUPLE3
-                    let base = self.stack.len().checked_sub(count).ok_or(Fault::Malformed(at))?;
-                    let items = self.stack.split_off(base);
+                    // What lies below a mark belongs to what is built there.
+                    let least = self.marks.last().copied().unwrap_or_default();
+                    let base = self.stack.len().checked_sub(count).filter(|base| *base >= least);
+                    let items = self.stack.split_off(base.ok_or(Fault::Malformed(at))?);
                     self.list(items);
                 }
                 b't' => {
@@ -458,6 +460,13 @@ mod tests {
         }
         endless.extend(b"ub.");
         assert_eq!(read(&endless).unwrap().point().unwrap().payload, Err(Fault::TooLarge));
+    }
+
+    #[test]
+    fn a_tuple_takes_nothing_from_below_a_mark() {
+        // None, None, a mark, a tuple of two; and then of all that is above the mark.
+        assert_eq!(read(b"NN(\x86t.").expect_err("it is malformed"), Fault::Malformed(3));
+        assert!(read(b"NN(NN\x86t.").is_ok());
     }
 
     proptest! {
