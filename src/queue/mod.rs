@@ -212,9 +212,8 @@ impl<'q> Additions<'q> {
     pub(crate) fn append(&self) -> Result<u64, Error> {
         let Self { queue, rows, asks, moves } = self;
         let columns: Vec<String> = (0..queue.key.len()).map(key_column).collect();
-        let waits = |prefix: &str| {
-            format!("EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named(prefix))
-        };
+        let waits =
+            |prefix: &str| format!("EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named(prefix));
         let (supplied, source) = match moves {
             true => (
                 "v.asks AND (NOT v.moves OR COALESCE(l.supplied, true))",
