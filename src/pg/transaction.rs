@@ -63,7 +63,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
             let whole = work;
             Ok((whole.0)().map_err(|error| error.failure()))
         })
-        .catch_others(Err)
+        .catch_others(|caught| Err(Box::new(caught)))
         .execute();
         // Also where the error is passed on: PostgreSQL itself ends only the subtransactions that SQL has begun, and would
         // leave the session in the midst of this one.
@@ -76,14 +76,17 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        match outcome {
-            Ok(outcome) => outcome,
-            Err(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report))
+        let caught = match outcome {
+            Ok(outcome) => return outcome,
+            Err(caught) => *caught,
+        };
+        match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
                 if !ends_everything(report.sql_error_code()) =>
             {
                 Err(Failure::new(report.sql_error_code(), report.message().to_owned()))
             }
-            Err(other) => other.rethrow(),
+            other => other.rethrow(),
         }
     }
 }
