@@ -16,7 +16,7 @@ use crate::pg::queue_notes;
 use crate::pg::settings;
 use crate::pg::table::Table;
 use crate::pg::text::ServerText;
-use crate::pg::transaction::{Committing, refuse_on_standby};
+use crate::pg::transaction::{Committing, attempt, refuse_on_standby};
 use crate::pg::warning::{self, notice};
 use crate::pg::{latch, wake};
 use crate::queue::{self, Access, Queue, Served};
@@ -47,13 +47,15 @@ fn queue_depths() -> Depths {
         let mut rows = Vec::new();
         of_user(|relation, served| {
             let embedding = ServerText(served.work.column());
-            let Ok(queue) = Queue::open(relation, &served.queue, Access::Read) else {
+            let queue = Queue::open(relation, &served.queue, Access::Read);
+            // What the owner has done to it is his, and is to hide nobody else's.
+            let counted = queue.as_ref().map(|queue| attempt(|| queue.depth()));
+            let (Ok(queue), Ok(Ok(counted))) = (&queue, counted) else {
                 // It is not there, or not as it should be.
                 rows.push((relation.oid(), embedding, None, None, None, None, None));
                 return Ok(());
             };
             let oid = queue.table.oid();
-            let counted = queue.depth()?;
             let rate = rates.iter().find(|rate| rate.queue == oid.to_u32());
             let rate = rate.map_or(0.0, |rate| rate.rows_per_second);
             let oldest = counted.oldest.map(ServerText);
@@ -85,7 +87,8 @@ fn queue_failures() -> Failures {
         let mut rows = Vec::new();
         of_user(|relation, served| {
             let Ok(queue) = Queue::open(relation, &served.queue, Access::Read) else { return Ok(()) };
-            for failed in queue.failures()? {
+            let Ok(failures) = attempt(|| queue.failures()) else { return Ok(()) };
+            for failed in failures {
                 let (key, next_try) = (ServerText(failed.key), ServerText(failed.next_try));
                 let (sqlstate, message) = (failed.sqlstate.map(ServerText), failed.message.map(ServerText));
                 let embedding = ServerText(served.work.column());
@@ -108,7 +111,7 @@ fn of_user(mut look: impl FnMut(&Table, &Served) -> Result<(), Error>) -> Result
             Err(Error::NoRelation(_)) => continue,
             Err(error) => return Err(error),
         };
-        let all = queue::served(&table)?;
+        let all: Vec<Served> = queue::served(&table).into_iter().flatten().collect();
         let _owner = Restricted::owner(table.owner());
         let _exact = Exact::new();
         all.iter().try_for_each(|served| look(&table, served))?;
@@ -121,7 +124,8 @@ fn retry_failures(relation: pg_sys::Oid) -> i64 {
     let retried = || {
         let table = Table::look_at(relation)?;
         let mut count = 0;
-        for served in queue::served(&table)? {
+        for served in queue::served(&table) {
+            let served = served?;
             let queue = Queue::open(&table, &served.queue, Access::Write)?;
             let _owner = Restricted::owner(table.owner());
             count += queue.retry()?;
@@ -157,7 +161,7 @@ fn wait_until_empty(
     loop {
         let (name, served, waiting, failed) = {
             let table = Table::look_at(relation)?;
-            let served = queue::served(&table)?;
+            let served = queue::served(&table).into_iter().collect::<Result<Vec<_>, _>>()?;
             let (mut waiting, mut failed) = (0, 0);
             for served in &served {
                 let queue = Queue::open(&table, &served.queue, Access::Read)?;

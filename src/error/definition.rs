@@ -104,6 +104,8 @@ pub(crate) enum TableFault {
     OthersQueue { relation: String },
     /// It is to be the queue of a relation, and is not as such queues are made.
     OtherQueue { relation: String },
+    /// It is a queue, and one of its triggers keeps items from being deleted or changed.
+    ItemsStay { items: u64 },
     /// It is temporary.
     TemporaryQueue,
     /// Its queue is not empty.
@@ -439,6 +441,12 @@ impl TableFault {
             )
             .detail("A queue is an ordinary table without rules, and has the columns of the primary key, with their types.")
             .hint("If the primary key was altered, detach the column, and attach it anew."),
+            Self::ItemsStay { items } => Told::new(
+                PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+                format!("could not settle items of queue \"{table}\""),
+            )
+            .detail(format!("A trigger of the table's own has left {items} items as they were."))
+            .hint("Have it let DELETEs and UPDATEs of the queue pass."),
             Self::TemporaryQueue => Told::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("relation \"{table}\" is temporary, which timing \"queue\" cannot serve"),

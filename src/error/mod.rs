@@ -135,6 +135,11 @@ impl Failure {
             PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
         )
     }
+
+    /// Whether it was waited in vain for a lock that others hold.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+    }
 }
 
 /// Which of a call's texts is at fault.

@@ -29,7 +29,14 @@ impl Exact {
         }
     }
 
-    /// The same, and queries read a table in the order of an index, from where they are told to begin, whatever the
+    /// The same, and names are written with their schemas: somebody else is to find them.
+    pub(crate) fn for_others() -> Self {
+        let exact = Self::new();
+        set(c"search_path", c"pg_catalog, pg_temp");
+        exact
+    }
+
+    /// As [`Self::new`], and queries read a table in the order of an index, from where they are told to begin, whatever the
     /// planner thinks of it.
     pub(crate) fn in_order() -> Self {
         let exact = Self::new();

@@ -67,6 +67,11 @@ impl Table {
         quoted_type(attribute.atttypid, attribute.atttypmod)
     }
 
+    /// Whether there is such a column of this type.
+    pub(crate) fn has_column(&self, name: &str, of: pg_sys::Oid) -> bool {
+        self.column(name).is_ok_and(|column| self.attribute(column.number).atttypid == of)
+    }
+
     /// `one = two`, of a column's type, by the type's own equality.
     pub(crate) fn equality(&self, column: &Column, one: &str, two: &str) -> Result<String, Error> {
         let of = self.attribute(column.number).atttypid;

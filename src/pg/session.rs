@@ -1,11 +1,21 @@
 //! A background worker's own transactions, outside of which it is for most of the time.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgMemoryContexts, PgTryBuilder, pg_sys};
 
 use crate::error::{Error, Failure};
+
+mod c {
+    // Of utils/timeout.h, which pgrx leaves out.
+    pub(super) const STATEMENT_TIMEOUT: i32 = 3;
+    unsafe extern "C-unwind" {
+        pub(super) fn enable_timeout_after(id: i32, millis: i32);
+        pub(super) fn disable_timeout(id: i32, keep_indicator: bool);
+    }
+}
 
 /// What a transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +66,30 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
             Err(Failure::new(report.sql_error_code(), report.message().to_owned()))
         }
-        panic => panic.rethrow(),
+        // A fault of ours: it ends the work, too, and not the worker, which others need.
+        CaughtError::RustPanic { ereport, .. } => {
+            Err(Failure::new(ereport.sql_error_code(), ereport.message().to_owned()))
+        }
     })
     .execute();
     if outcome.is_err() {
         // SAFETY: ends the transaction, if there is one, whatever state it is in.
         unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    outcome
+}
+
+/// Calls `work`, which is cancelled if it takes longer. The time is that of statements; what runs cannot change it, as it
+/// could a setting, and only the end of a worker's own work takes it back.
+pub(crate) fn limited<T>(time: Duration, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: every process with a database has this timeout, and the signal handler that cancels.
+    unsafe { c::enable_timeout_after(c::STATEMENT_TIMEOUT, millis) };
+    let outcome = work();
+    // SAFETY: as above. A cancel that came too late is not to hit what is done next.
+    unsafe {
+        c::disable_timeout(c::STATEMENT_TIMEOUT, false);
+        (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
     }
     outcome
 }

@@ -20,13 +20,15 @@ impl Queue<'_> {
         };
         let mut columns = vec!["id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY".to_owned()];
         for (place, column) in key.iter().enumerate() {
-            let (of, collation) = (relation.whole_type_of(column.number), relation.collation(column.number)?);
+            let (of, collation) = (relation.type_of(column.number), relation.collation(column.number)?);
             columns.push(format!("{} {of}{collation} NOT NULL", key_column(place)));
         }
         columns.extend(MORE_COLUMNS.map(|(definition, _)| definition.to_owned()));
         spi::execute(&format!("CREATE {unlogged}TABLE {quoted} ({})", columns.join(", ")))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (next_try) WHERE next_try IS NOT NULL"))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE supplied"))?;
+        let columns: Vec<String> = (0..key.len()).map(key_column).collect();
+        spi::execute(&format!("CREATE INDEX ON {quoted} ({})", columns.join(", ")))?;
         let comment =
             format!("rows of {} that wait for what is to be in {of}; kept by vector_embed", relation.name(),);
         spi::execute(&format!("COMMENT ON TABLE {quoted} IS {}", quote_literal(&comment)))?;

@@ -3,19 +3,24 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Queue;
-use crate::error::{Error, Failure};
+use super::{Queue, number};
+use crate::error::{Error, Failure, TableFault};
 use crate::pg::exact::Exact;
 use crate::pg::statement::{Cell, CellKind, Command, Rows};
 use crate::pg::text::from_server;
 use crate::refresh::Key;
 
+/// How many times as many items are looked at as rows are taken: a row that is written again and again is to be done once,
+/// and not once for each batch that its items would fill.
+const LOOK_AHEAD: usize = 50;
+
 /// After that many failures a row waits until somebody asks for it.
 const MOST_ATTEMPTS: i32 = 10;
 /// Time between the first failure and the second attempt, in seconds; it doubles with each further one.
 const FIRST_PAUSE: i64 = 10;
-/// A row that others have locked is tried again so many seconds later.
-const LOCKED_PAUSE: i64 = 1;
+/// A row that others have locked is tried again after as long as it has waited, but at least and at most so many seconds
+/// later: so the time doubles each time.
+const LOCKED_PAUSES: [i64; 2] = [1, 60];
 
 /// All items that were read of one row.
 #[derive(Debug, Clone)]
@@ -39,15 +44,16 @@ pub(crate) enum Todo {
 }
 
 impl Queue<'_> {
-    /// Takes at most so many items whose time has come, and as many that are tried again, each row once. What they say holds for rows that are read with the
-    /// same snapshot.
+    /// Takes the items of at most so many rows whose time has come, each row once. What they say holds for rows that are
+    /// read with the same snapshot.
     pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
         let _exact = Exact::new();
+        let window = most.saturating_mul(LOOK_AHEAD);
         let columns = self.key_columns().join(", ");
         let some = |condition: &str, order: &str| {
             format!(
                 "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {} WHERE {condition} \
-                 ORDER BY {order} LIMIT {most})",
+                 ORDER BY {order} LIMIT {window})",
                 self.from()
             )
         };
@@ -62,7 +68,6 @@ impl Queue<'_> {
         let mut answer = nothing().query(self.table.owner(), &sql)?;
         let mut places: HashMap<Key, usize> = HashMap::new();
         let mut items: Vec<Item> = Vec::new();
-        let mut taken = 0;
         while let Some(row) = answer.next_row() {
             let missing = || Error::Internal("an item is not as it was asked for");
             let number = |column: i16| {
@@ -73,24 +78,28 @@ impl Queue<'_> {
             let last = self.key.len() as i16 + 3;
             let key = (4..=last).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
             let key = Key(key.ok_or_else(missing)?);
+            if items.len() >= most && !places.contains_key(&key) {
+                continue;
+            }
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 items.push(Item { key, ids: Vec::new(), supplied, attempts: 0 });
                 items.len() - 1
             });
             let item = &mut items[place];
             item.ids.push(id);
-            taken += 1;
             item.supplied = supplied;
             item.attempts = item.attempts.max(attempts);
         }
-        if taken >= most {
-            self.look_ahead(&mut items)?;
-        }
+        self.look_ahead(&mut items)?;
         Ok(items)
     }
 
-    /// Finds out for which rows there are later items, not taken yet, that say that the vector was supplied.
+    /// Finds out for which rows there are later items that say that the vector was supplied: such as are not taken yet, or
+    /// have an equal key that is written in another way.
     fn look_ahead(&self, items: &mut [Item]) -> Result<(), Error> {
+        if items.is_empty() {
+            return Ok(());
+        }
         let keys = Queue::keys("k", self.key.len());
         let first = [("place".to_owned(), CellKind::Int), ("id".to_owned(), CellKind::Text)];
         let mut rows = Queue::rows(first.into_iter().chain(keys).collect());
@@ -141,7 +150,26 @@ impl Queue<'_> {
              WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
             self.from()
         );
-        self.run(&rows, &sql, Command::Delete)
+        if self.run(&rows, &sql, Command::Delete)? < rows.count() {
+            self.check_left(&rows, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Fails if there are more of the items than that many, where a trigger has kept others from being deleted or changed:
+    /// they would be taken again and again. That somebody has deleted some meanwhile is no fault.
+    fn check_left(&self, rows: &Rows, most: u64) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM {}, vector_embed_rows AS v \
+             WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
+            self.from()
+        );
+        let mut answer = rows.query(self.table.owner(), &sql)?;
+        let row = answer.next().ok_or(Error::Internal("a count gave no row"))??;
+        match (number(row.first())? as u64).saturating_sub(most) {
+            0 => Ok(()),
+            items => Err(self.table.unfit(TableFault::ItemsStay { items })),
+        }
     }
 
     /// Deletes what is left of earlier failures of rows that are done. They were committed before they were tried, so
@@ -166,7 +194,7 @@ impl Queue<'_> {
             self.from(),
             self.is_named("k"),
         );
-        self.run(&rows, &sql, Command::Delete)
+        self.run(&rows, &sql, Command::Delete).map(drop)
     }
 
     /// Notes what went wrong, and when the row is tried again.
@@ -174,6 +202,7 @@ impl Queue<'_> {
         let columns = [
             ("id", CellKind::Text),
             ("attempts", CellKind::Int),
+            ("locked", CellKind::Bool),
             ("pause", CellKind::Int),
             ("sqlstate", CellKind::Text),
             ("message", CellKind::Text),
@@ -186,7 +215,8 @@ impl Queue<'_> {
                 Todo::Later => rows.put(&[
                     Cell::Text(&last),
                     Cell::Int(item.attempts),
-                    Cell::Int(LOCKED_PAUSE as i32),
+                    Cell::Bool(true),
+                    Cell::Null,
                     Cell::Null,
                     Cell::Null,
                 ]),
@@ -201,6 +231,7 @@ impl Queue<'_> {
                     rows.put(&[
                         Cell::Text(&last),
                         Cell::Int(attempts),
+                        Cell::Bool(false),
                         pause,
                         Cell::Text(&state),
                         Cell::Text(message),
@@ -211,20 +242,26 @@ impl Queue<'_> {
         if rows.count() == 0 {
             return Ok(());
         }
+        let [least, most] = LOCKED_PAUSES;
         let sql = format!(
             "UPDATE {} SET attempts = v.attempts, \
              next_try = COALESCE(pg_catalog.now() OPERATOR(pg_catalog.+) \
-             pg_catalog.make_interval(secs => v.pause), 'infinity'), \
+             pg_catalog.make_interval(secs => CASE WHEN v.locked THEN LEAST(GREATEST( \
+             pg_catalog.date_part('epoch', pg_catalog.now()) OPERATOR(pg_catalog.-) \
+             pg_catalog.date_part('epoch', q.queued_at), {least}), {most}) ELSE v.pause END), 'infinity'), \
              sqlstate = COALESCE(v.sqlstate, q.sqlstate), message = COALESCE(v.message, q.message) \
              FROM vector_embed_rows AS v WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
             self.from()
         );
-        self.run(&rows, &sql, Command::Update)
+        let changed = self.run(&rows, &sql, Command::Update)?;
+        if changed < rows.count() {
+            self.check_left(&rows, changed)?;
+        }
+        Ok(())
     }
 
-    fn run(&self, rows: &Rows, sql: &str, command: Command) -> Result<(), Error> {
-        let ruled = || self.unfit();
-        rows.execute(self.table.owner(), sql, command).map(drop).ok_or_else(ruled)
+    fn run(&self, rows: &Rows, sql: &str, command: Command) -> Result<u64, Error> {
+        rows.execute(self.table.owner(), sql, command).ok_or_else(|| self.unfit())
     }
 
     /// When the next of those rows is tried again that wait for it.

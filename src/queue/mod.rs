@@ -33,6 +33,17 @@ pub(crate) struct Queue<'t> {
     key: Vec<KeyColumn>,
 }
 
+/// The columns of a queue beside those of the key, and their types.
+const COLUMNS: [(&str, pg_sys::Oid); 7] = [
+    ("id", pg_sys::INT8OID),
+    ("supplied", pg_sys::BOOLOID),
+    ("queued_at", pg_sys::TIMESTAMPTZOID),
+    ("attempts", pg_sys::INT4OID),
+    ("next_try", pg_sys::TIMESTAMPTZOID),
+    ("sqlstate", pg_sys::TEXTOID),
+    ("message", pg_sys::TEXTOID),
+];
+
 /// How a queue is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -62,12 +73,16 @@ impl<'t> Queue<'t> {
         }
         let key = relation.primary_key()?;
         let is_alike = |(place, column): (usize, &KeyColumn)| {
-            table
-                .column(&key_column(place))
-                .is_ok_and(|of| table.type_of(of.number) == relation.type_of(column.number))
+            // Whatever the key may hold, the queue must: it is made without a modifier.
+            table.column(&key_column(place)).is_ok_and(|of| {
+                let whole = table.whole_type_of(of.number);
+                whole == relation.type_of(column.number) || whole == relation.whole_type_of(column.number)
+            })
         };
+        let has = |(name, of): (&str, pg_sys::Oid)| table.has_column(name, of);
         let has_no_more = table.column(&key_column(key.len())).is_err();
-        if table.kind() != Kind::Ordinary || !has_no_more || !key.iter().enumerate().all(is_alike) {
+        let is_a_queue = table.kind() == Kind::Ordinary && has_no_more && COLUMNS.into_iter().all(has);
+        if !is_a_queue || !key.iter().enumerate().all(is_alike) {
             return Err(table.unfit(TableFault::OtherQueue { relation: relation.name() }));
         }
         Ok(Self { relation, table, key })
@@ -140,15 +155,17 @@ fn number(value: Option<&Option<String>>) -> Result<i64, Error> {
 pub(crate) struct Additions<'q> {
     queue: &'q Queue<'q>,
     rows: Rows,
+    /// Whether there are some that depend on what is in the queue.
     asks: bool,
+    moves: bool,
 }
 
 impl<'q> Additions<'q> {
     pub(crate) fn new(queue: &'q Queue<'q>) -> Self {
         let count = queue.key.len();
-        let flags = ["asks", "supplied"].map(|name| (name.to_owned(), CellKind::Bool));
+        let flags = ["asks", "moves"].map(|name| (name.to_owned(), CellKind::Bool));
         let columns = Queue::keys("k", count).chain(Queue::keys("w", count)).chain(flags);
-        Self { queue, rows: Queue::rows(columns.collect()), asks: false }
+        Self { queue, rows: Queue::rows(columns.collect()), asks: false, moves: false }
     }
 
     pub(crate) fn key(&self) -> &'q [KeyColumn] {
@@ -159,14 +176,30 @@ impl<'q> Additions<'q> {
         self.queue.relation
     }
 
-    /// Adds a row. Where `waits` is given, only if the row with that key waits.
-    pub(crate) fn add(&mut self, key: &[CString], waits: Option<&[CString]>, supplied: bool) {
-        self.asks |= waits.is_some();
+    /// Adds a row that needs its vector made.
+    pub(crate) fn add(&mut self, key: &[CString]) {
+        self.put(key, key, false, false);
+    }
+
+    /// Adds that a row's vector was supplied, if it waits for one.
+    pub(crate) fn add_supplied(&mut self, key: &[CString]) {
+        self.asks = true;
+        self.put(key, key, true, false);
+    }
+
+    /// Adds a row whose key has changed: what is said last of the old key holds for the new one. If nothing is, the row
+    /// needs no vector, and what is said of the new key means another row, which had it before.
+    pub(crate) fn add_moved(&mut self, old: &[CString], new: &[CString]) {
+        (self.asks, self.moves) = (true, true);
+        self.put(new, old, true, true);
+    }
+
+    fn put(&mut self, key: &[CString], waits: &[CString], asks: bool, moves: bool) {
         let cells: Vec<Cell<'_>> = key
             .iter()
-            .chain(waits.unwrap_or(key))
+            .chain(waits)
             .map(|value| Cell::Raw(value))
-            .chain([waits.is_some(), supplied].map(Cell::Bool))
+            .chain([asks, moves].map(Cell::Bool))
             .collect();
         self.rows.put(&cells);
     }
@@ -177,19 +210,27 @@ impl<'q> Additions<'q> {
 
     /// Appends the items; returns how many.
     pub(crate) fn append(&self) -> Result<u64, Error> {
-        let Self { queue, rows, asks } = self;
+        let Self { queue, rows, asks, moves } = self;
         let columns: Vec<String> = (0..queue.key.len()).map(key_column).collect();
-        let condition = if *asks {
-            format!(
-                " WHERE NOT v.asks OR EXISTS (SELECT FROM {} WHERE {})",
-                queue.from(),
-                queue.is_named("w")
-            )
-        } else {
-            String::new()
+        let waits = |prefix: &str| {
+            format!("EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named(prefix))
+        };
+        let (supplied, source) = match moves {
+            true => (
+                "v.asks AND (NOT v.moves OR COALESCE(l.supplied, true))",
+                format!(
+                    " LEFT JOIN LATERAL (SELECT q.supplied FROM {} WHERE v.moves AND {} ORDER BY q.id DESC LIMIT 1) \
+                     AS l ON true WHERE NOT v.asks OR l.supplied IS NOT NULL OR {}",
+                    queue.from(),
+                    queue.is_named("w"),
+                    waits("k"),
+                ),
+            ),
+            false if *asks => ("v.asks", format!(" WHERE NOT v.asks OR {}", waits("w"))),
+            false => ("false", String::new()),
         };
         let sql = format!(
-            "INSERT INTO {} ({}, supplied) SELECT {}, v.supplied FROM vector_embed_rows AS v{condition}",
+            "INSERT INTO {} ({}, supplied) SELECT {}, {supplied} FROM vector_embed_rows AS v{source}",
             queue.table.quoted_name(),
             columns.join(", "),
             queue.key_values("k").join(", "),
@@ -247,25 +288,34 @@ impl Work {
     }
 }
 
-/// The vector columns of a table that are served from queues.
-pub(crate) fn served(table: &Table) -> Result<Vec<Served>, Error> {
-    let mut found: Vec<Served> = Vec::new();
+/// The vector columns of a table that are served from queues. One that is broken keeps nobody from serving others.
+pub(crate) fn served(table: &Table) -> Vec<Result<Served, Error>> {
+    let mut found: Vec<Result<Served, Error>> = Vec::new();
+    let is_known = |found: &[Result<Served, Error>], column: &str| {
+        found.iter().flatten().any(|served| served.work.column() == column)
+    };
     for filler in fillers(table).iter().filter(|filler| filler.timing == Timing::Queue) {
-        let is_known = found.iter().any(|served| served.work.column() == filler.embedding());
-        if !is_known && let Some(queue) = &filler.queue {
-            found.push(Served { work: Work::Vector(Job::of(table, filler)?), queue: queue.clone() });
+        if let Some(queue) = &filler.queue
+            && !is_known(&found, filler.embedding())
+        {
+            let work = Job::of(table, filler).map(Work::Vector);
+            found.push(work.map(|work| Served { work, queue: queue.clone() }));
         }
     }
     for trigger in table.triggers() {
-        let Some(job) = ChunkJob::of(table, &trigger)? else { continue };
         let queue = recorded_queue(trigger_comment(trigger.oid).as_deref(), &trigger.arguments);
-        let work = Work::Chunks(job);
-        let is_known = found.iter().any(|served| served.work.column() == work.column());
-        if !is_known && let Some(queue) = queue {
-            found.push(Served { work, queue });
+        match (ChunkJob::of(table, &trigger), queue) {
+            (Err(error), _) => found.push(Err(error)),
+            (Ok(Some(job)), Some(queue)) => {
+                let work = Work::Chunks(job);
+                if !is_known(&found, &work.column()) {
+                    found.push(Ok(Served { work, queue }));
+                }
+            }
+            (Ok(_), _) => {}
         }
     }
-    Ok(found)
+    found
 }
 
 /// The tables of this database with such columns; of a role, if one is given, those whose owner's privileges it has.

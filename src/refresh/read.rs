@@ -1,5 +1,6 @@
 //! The first phase: which rows, and what their texts are.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use super::keyed::Place;
@@ -43,6 +44,40 @@ impl<'a> Which<'a> {
             Self::Keys(..) => Exact::new(),
             Self::Next { .. } => Exact::in_order(),
         }
+    }
+}
+
+/// Keys that rows are looked for by, in order.
+pub(super) struct LookedFor<'a> {
+    keys: &'a [Key],
+    /// Those before it have been looked for.
+    next: usize,
+    found: HashSet<Key>,
+}
+
+impl<'a> LookedFor<'a> {
+    pub(super) fn new(keys: &'a [Key]) -> Self {
+        Self { keys, next: 0, found: HashSet::new() }
+    }
+
+    /// The key by which a row was looked for, which may be written in another way than its own: 1.0 equals 1.00. `None`
+    /// if it was found already by such a key. Keys that were passed over are gone.
+    pub(super) fn find(&mut self, place: usize, own: Key, gone: &mut Vec<Key>) -> Result<Option<Key>, Error> {
+        if self.keys.is_empty() {
+            return Ok(Some(own));
+        }
+        // An equality that is none may find more than one row by a key.
+        let unordered = Error::Internal("a key was found twice");
+        let passed = self.keys.get(self.next..place).ok_or(unordered)?;
+        gone.extend_from_slice(passed);
+        self.next = place + 1;
+        let key = self.keys.get(place).ok_or(Error::Internal("a row was found by no key"))?;
+        Ok(self.found.insert(own).then(|| key.clone()))
+    }
+
+    /// Those that have not been looked for, or by which there is nothing.
+    pub(super) fn rest(&self) -> &'a [Key] {
+        self.keys.get(self.next..).unwrap_or_default()
     }
 }
 
@@ -90,7 +125,7 @@ impl Statements<'_> {
             return Ok(batch);
         }
         let mut batch = self.batch();
-        let mut looked_for = 0;
+        let mut looked = LookedFor::new(keys);
         let mut answer = self.keyed.select(place, "true", &needs)?;
         let mut bytes = 0;
         while let Some(row) = answer.next_row() {
@@ -99,6 +134,7 @@ impl Statements<'_> {
                 return Ok(batch);
             }
             let (place, key) = self.keyed.place_and_key(row)?;
+            let Some(key) = looked.find(place, key, &mut batch.gone)? else { continue };
             let one = std::slice::from_ref(&key);
             let read = attempt(|| self.take(self.select(Place::Keys(one), "true")?, one, 1));
             match read {
@@ -112,12 +148,8 @@ impl Statements<'_> {
                     state: State::Failed(failure),
                 }),
             }
-            if !keys.is_empty() {
-                batch.gone.extend_from_slice(&keys[looked_for..place]);
-                looked_for = place + 1;
-            }
         }
-        batch.gone.extend_from_slice(keys.get(looked_for..).unwrap_or_default());
+        batch.gone.extend_from_slice(looked.rest());
         batch.is_cut = batch.rows.len() >= limit;
         Ok(batch)
     }
@@ -139,8 +171,7 @@ impl Statements<'_> {
         let mut batch = self.batch();
         let mut scratch = Scratch::new();
         let mut bytes = 0;
-        // Keys up to here have been looked for.
-        let mut looked_for = 0;
+        let mut looked = LookedFor::new(keys);
         while let Some(row) = answer.next_row() {
             if bytes >= MOST_BYTES {
                 batch.is_cut = true;
@@ -148,15 +179,13 @@ impl Statements<'_> {
             }
             let (place, pending) = scratch.within(|| self.pending(row, &in_answer))?;
             scratch.reset();
+            let Some(key) = looked.find(place, pending.key, &mut batch.gone)? else { continue };
+            let pending = Pending { key, ..pending };
             bytes += pending.bytes();
-            if !keys.is_empty() {
-                batch.gone.extend_from_slice(&keys[looked_for..place]);
-                looked_for = place + 1;
-            }
             batch.rows.push(pending);
         }
         if !batch.is_cut {
-            batch.gone.extend_from_slice(keys.get(looked_for..).unwrap_or_default());
+            batch.gone.extend_from_slice(looked.rest());
             batch.is_cut = batch.rows.len() >= limit;
         }
         Ok(batch)

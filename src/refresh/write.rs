@@ -105,6 +105,8 @@ where
     }
     match attempt(|| work(rows)) {
         Ok(outcomes) => outcomes,
+        // Not one by one: each would wait as long again, and others for all of them.
+        Err(failure) if failure.is_lock_timeout() => vec![Outcome::Locked; rows.len()],
         Err(failure) if rows.len() == 1 && failure.is_conflict() => vec![Outcome::Locked],
         Err(failure) if rows.len() == 1 => vec![Outcome::Failed(failure)],
         Err(_) => {

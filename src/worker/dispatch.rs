@@ -1,7 +1,7 @@
 //! Which databases get a queue worker, and when.
 //!
 //! The supervisor knows databases by their numbers only. It hears of work by notes in the runtime directory, visits all
-//! databases once when it starts, and those with queues once a minute.
+//! databases once when it starts, and again once a minute.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +50,8 @@ pub(super) struct Dispatch {
     list: Option<List>,
     /// When a slot may be free again, after there was none.
     next_start: Instant,
+    /// When the databases are listed again, to find those that nobody has told of.
+    next_list: Instant,
     has_told_of_slots: bool,
     has_told_waiting: bool,
 }
@@ -59,6 +61,9 @@ pub(super) struct Dispatch {
 enum List {
     /// To visit all.
     Visit,
+    /// To visit those that had no queues or were not there: a copied or restored database brings rows that wait, and a
+    /// prepared transaction may have attached.
+    Check,
     /// To forget those that are gone.
     Forget,
 }
@@ -72,6 +77,7 @@ impl Dispatch {
             running: Vec::new(),
             list: Some(List::Visit),
             next_start: Instant::now(),
+            next_list: Instant::now() + SLOW_CHECK,
             has_told_of_slots: false,
             has_told_waiting: false,
         }
@@ -85,12 +91,25 @@ impl Dispatch {
         self.reap();
         let most = settings::queue_workers();
         if most == 0 {
-            // Notes stay where they are until they are wanted.
-            self.running.drain(..).for_each(|running| running.worker.terminate());
+            // Notes stay where they are until they are wanted, and whoever was served is served again then.
+            let now = Instant::now();
+            for Running { database, worker, .. } in self.running.drain(..) {
+                worker.terminate();
+                let known = Known { next_visit: now, failures: 0 };
+                if let Some(database) = database {
+                    self.databases.insert(database, known);
+                }
+            }
             return IDLE;
         }
         self.take_notes();
         let now = Instant::now();
+        if self.next_list <= now {
+            self.next_list = now + SLOW_CHECK;
+            if self.list != Some(List::Visit) {
+                self.list = Some(List::Check);
+            }
+        }
         let due: Vec<u32> =
             self.databases.iter().filter(|(_, known)| known.next_visit <= now).map(|(d, _)| *d).collect();
         for database in due {
@@ -109,7 +128,7 @@ impl Dispatch {
         let now = Instant::now();
         let starts = waits.then_some(self.next_start).filter(|time| *time > now);
         let visits = self.databases.iter().filter(|(database, _)| !self.is_under_way(**database));
-        let next = visits.map(|(_, known)| known.next_visit).chain(starts).min();
+        let next = visits.map(|(_, known)| known.next_visit).chain(starts).chain([self.next_list]).min();
         next.map_or(IDLE, |time| time.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
@@ -154,10 +173,13 @@ impl Dispatch {
         };
         self.databases.retain(|database, _| databases.contains(database));
         self.waiting.retain(|database| databases.contains(database));
-        if self.list == Some(List::Visit) {
-            databases.into_iter().for_each(|database| self.queue(database));
+        let list = self.list.take();
+        for database in databases {
+            let is_known = self.databases.contains_key(&database);
+            if list == Some(List::Visit) || (list == Some(List::Check) && !is_known) {
+                self.queue(database);
+            }
         }
-        self.list = None;
     }
 
     fn served(&mut self, database: u32, asked_again: bool) {

@@ -15,7 +15,7 @@ use crate::pg::queue_notes::{self, Again, Rate};
 use crate::pg::runtime_dir::Lock;
 use crate::pg::session::{self, Mode};
 use crate::pg::{background, latch};
-use crate::queue;
+use crate::queue::{self, Served};
 
 /// A worker that has had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -61,6 +61,9 @@ fn serve(database: u32) {
     session::set(c"application_name", c"vector_embed queue worker");
     // Whoever has a table locked holds up his own rows only.
     session::set(c"lock_timeout", c"2s");
+    // Nobody's rows wait because of a limit that is meant for sessions.
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    session::set(c"transaction_timeout", c"0");
     session::set(c"search_path", c"pg_catalog, pg_temp");
     session::set(c"default_transaction_isolation", c"read committed");
     session::set(c"default_transaction_read_only", c"off");
@@ -76,8 +79,8 @@ struct Worker {
     database: u32,
     /// How many items are taken at once.
     items: usize,
-    /// Tables that could not be served, and until when they are left alone.
-    paused: HashMap<pg_sys::Oid, Instant>,
+    /// Queues of tables that could not be served, by name, and until when they are left alone.
+    paused: HashMap<(pg_sys::Oid, String), Instant>,
     rates: Rates,
 }
 
@@ -85,8 +88,16 @@ struct Worker {
 struct Round {
     has_queues: bool,
     has_worked: bool,
+    /// Whether it was cut short because the worker is in somebody's way.
+    is_cut: bool,
     /// When rows are due that wait for their time.
     next: Option<SystemTime>,
+}
+
+impl Round {
+    fn is_due(&mut self, time: SystemTime) {
+        self.next = Some(self.next.map_or(time, |next| next.min(time)));
+    }
 }
 
 impl Worker {
@@ -102,11 +113,11 @@ impl Worker {
                 None => Again::Sometime,
             };
             let is_waiting = queue_notes::is_waiting();
+            if round.is_cut || (round.has_worked && is_waiting && begin.elapsed() > TURN) {
+                return Ok(Again::At(SystemTime::now()));
+            }
             if round.has_worked {
                 idle_since = Instant::now();
-                if session::is_in_the_way() || (is_waiting && begin.elapsed() > TURN) {
-                    return Ok(Again::At(SystemTime::now()));
-                }
                 continue;
             }
             if !self.wait(idle_since, round.next) {
@@ -135,40 +146,52 @@ impl Worker {
     /// Serves a batch of each queue.
     fn round(&mut self) -> Result<Round, Failure> {
         let relations = session::transaction(Mode::Read, || queue::relations(None))?;
-        let mut round = Round { has_queues: !relations.is_empty(), has_worked: false, next: None };
-        let mut due = |time: SystemTime| round.next = Some(round.next.map_or(time, |next| next.min(time)));
+        let mut round = Round { has_queues: !relations.is_empty(), has_worked: false, is_cut: false, next: None };
         for relation in relations {
-            let now = Instant::now();
-            if let Some(until) = self.paused.get(&relation).filter(|until| **until > now) {
-                due(SystemTime::now() + (*until - now));
-                continue;
-            }
-            let begin = Instant::now();
-            match serve::table(relation, self.items) {
-                Ok(Progress { rows, next }) => {
-                    self.paused.remove(&relation);
-                    round.has_worked |= !rows.is_empty();
-                    if begin.elapsed() > BATCH_TIME {
-                        self.items = (self.items / 2).max(LEAST_ITEMS);
-                    } else if begin.elapsed() < BATCH_TIME / 4 && !rows.is_empty() {
-                        self.items = (self.items * 2).min(MOST_ITEMS);
-                    }
-                    rows.into_iter().for_each(|(queue, rows)| self.rates.count(queue, rows));
-                    next.into_iter().for_each(&mut due);
-                }
-                Err(failure) => {
-                    let (relation_name, state) = (relation.to_u32(), failure.sqlstate());
-                    warning!(
-                        "vector_embed: could not serve the queue of the table with OID {relation_name}: {} ({state})",
-                        failure.message
-                    );
-                    self.paused.insert(relation, Instant::now() + PAUSE);
-                    due(SystemTime::now() + PAUSE);
+            for queue in serve::queues(relation).unwrap_or_else(|failure| vec![Err(failure)]) {
+                self.serve(relation, queue, &mut round);
+                self.rates.tell_sometimes(self.database);
+                if session::is_in_the_way() {
+                    round.is_cut = true;
+                    return Ok(round);
                 }
             }
-            self.rates.tell_sometimes(self.database);
         }
         Ok(round)
+    }
+
+    /// Serves a batch of a queue, unless it is left alone for the time being.
+    fn serve(&mut self, relation: pg_sys::Oid, queue: Result<Served, Failure>, round: &mut Round) {
+        let begin = Instant::now();
+        let name = queue.as_ref().map(|queue| queue.queue.clone()).unwrap_or_default();
+        let place = (relation, name);
+        if let Some(until) = self.paused.get(&place).filter(|until| **until > begin) {
+            round.is_due(SystemTime::now() + (*until - begin));
+            return;
+        }
+        match queue.and_then(|queue| serve::batch(&queue, self.items)) {
+            Ok(Progress { rows, next }) => {
+                self.paused.remove(&place);
+                round.has_worked |= rows.is_some_and(|(_, rows)| rows > 0);
+                if begin.elapsed() > BATCH_TIME {
+                    self.items = (self.items / 2).max(LEAST_ITEMS);
+                } else if begin.elapsed() < BATCH_TIME / 4 && rows.is_some() {
+                    self.items = (self.items * 2).min(MOST_ITEMS);
+                }
+                rows.into_iter().for_each(|(queue, rows)| self.rates.count(queue, rows));
+                next.into_iter().for_each(|time| round.is_due(time));
+            }
+            Err(failure) => {
+                let ((relation, name), state) = (&place, failure.sqlstate());
+                let relation = relation.to_u32();
+                warning!(
+                    "vector_embed: could not serve the queue \"{name}\" of the table with OID {relation}: {} ({state})",
+                    failure.message
+                );
+                self.paused.insert(place, Instant::now() + PAUSE);
+                round.is_due(SystemTime::now() + PAUSE);
+            }
+        }
     }
 }
 

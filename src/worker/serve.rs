@@ -1,7 +1,7 @@
 //! One batch of a queue: items are taken and rows read in a transaction, their texts embedded outside of any, and vectors
 //! written and items deleted in another one.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pgrx::pg_sys;
 
@@ -14,37 +14,49 @@ use crate::queue::{Access, Item, Queue, Served, Todo, Work, WriteBack, is_subscr
 use crate::refresh::chunks::ChunkBatch;
 use crate::refresh::{Batch, Key, Locking, Outcome, Which};
 
-/// What was done for a table.
+/// How long a queue is left alone all of whose items are to be taken again.
+const CHANGED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long what belongs to a table's owner may run at once, while others wait for their turn.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What was done for a queue.
 pub(super) struct Progress {
-    /// Rows done, by the number of the queue's table. There may be none where rows have changed meanwhile, which are
-    /// taken again.
-    pub(super) rows: Vec<(u32, usize)>,
+    /// The number of the queue's table and how many rows were done, if some were tried. There may be none where rows have
+    /// changed meanwhile, which are taken again.
+    pub(super) rows: Option<(u32, usize)>,
     /// When rows are due that wait for their time.
     pub(super) next: Option<SystemTime>,
 }
 
-/// Serves a batch of each queue of a table, of about so many items.
-pub(super) fn table(relation: pg_sys::Oid, items: usize) -> Result<Progress, Failure> {
-    let mut progress = Progress { rows: Vec::new(), next: None };
-    let all = session::transaction(Mode::Read, || match Table::open_briefly(relation) {
-        Ok(table) => served(&table),
+/// What a table is served from.
+pub(super) fn queues(relation: pg_sys::Oid) -> Result<Vec<Result<Served, Failure>>, Failure> {
+    session::transaction(Mode::Read, || match Table::open_briefly(relation) {
+        Ok(table) => {
+            let told = |queue: Result<Served, Error>| queue.map_err(|error| error.failure());
+            Ok(served(&table).into_iter().map(told).collect())
+        }
         // It was dropped meanwhile.
         Err(Error::NoRelation(_)) => Ok(Vec::new()),
         Err(error) => Err(error),
-    })?;
-    for served in all {
-        let Some(taken) = session::transaction(Mode::Read, || take(&served, items))? else { continue };
-        let queue = taken.queue.to_u32();
-        progress.next = [progress.next, taken.next].into_iter().flatten().min();
-        if taken.items.is_empty() {
-            continue;
-        }
-        let Taken { items, mut batch, .. } = taken;
-        session::guarded(|| session::with_memory(|| batch.embed(&served.work)))?;
-        let done = session::transaction(Mode::Write, || settle(&served, items, batch))?;
-        progress.rows.push((queue, done));
+    })
+}
+
+/// Serves a batch of a queue, of about so many items.
+pub(super) fn batch(served: &Served, items: usize) -> Result<Progress, Failure> {
+    let taken = session::limited(LONGEST, || session::transaction(Mode::Read, || take(served, items)))?;
+    let Some(Taken { queue, items, mut batch, next }) = taken else {
+        return Ok(Progress { rows: None, next: None });
+    };
+    if items.is_empty() {
+        return Ok(Progress { rows: None, next });
     }
-    Ok(progress)
+    session::guarded(|| session::with_memory(|| batch.embed(&served.work)))?;
+    let settle = || settle(served, items, batch);
+    let done = session::limited(LONGEST, || session::transaction(Mode::Write, settle))?;
+    // If none was done, all have changed meanwhile.
+    let soon = (done == 0).then(|| SystemTime::now() + CHANGED_PAUSE);
+    Ok(Progress { rows: Some((queue.to_u32(), done)), next: [next, soon].into_iter().flatten().min() })
 }
 
 /// Items, and what their rows were when they were taken.
@@ -115,8 +127,12 @@ fn settle(served: &Served, items: Vec<Item>, batch: Read) -> Result<usize, Error
     // an error in a restricted operation.
     spi::execute("SET CONSTRAINTS ALL IMMEDIATE")?;
     let outcomes = {
-        let _worker = WriteBack::to(relation.oid());
-        batch.write(&served.work)?
+        let worker = WriteBack::to(relation.oid());
+        let outcomes = batch.write(&served.work)?;
+        let is_settled = |outcome: &Outcome| matches!(outcome, Outcome::Written | Outcome::Gone);
+        let settled = outcomes.iter().filter(|(_, outcome)| is_settled(outcome)).map(|(key, _)| key);
+        worker.settled(relation.oid(), settled);
+        outcomes
     };
     let mut todo: std::collections::HashMap<Key, Todo> =
         outcomes.into_iter().filter_map(|(key, outcome)| Some((key, what_to_do(outcome)?))).collect();

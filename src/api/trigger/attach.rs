@@ -121,7 +121,7 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Counted>, Error> {
     attached.dedup();
     // -1 tells what is not known.
     let unknown = || ["-1::bigint".to_owned(), "-1::bigint".to_owned()];
-    let served = queue::served(&table)?;
+    let served = queue::served(&table).into_iter().collect::<Result<Vec<_>, _>>()?;
     let pending = |embedding: &str| match served.iter().find(|served| served.work.column() == embedding) {
         None => "0::bigint".to_owned(),
         Some(served) => match Queue::open(&table, &served.queue, Access::Read) {

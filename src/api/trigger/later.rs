@@ -69,7 +69,7 @@ fn queue_rows(call: &TriggerCall<'_>) -> Result<u64, Error> {
     let by_worker = queue::is_written_by_worker(table.oid()) && call.depth() == 1;
     let mut scratch = Scratch::new();
     {
-        let _exact = Exact::new();
+        let _exact = Exact::for_others();
         while let Some(new) = new_rows.next() {
             let old = old_rows.as_mut().and_then(|rows| rows.next());
             scratch.within(|| match old {
@@ -105,7 +105,7 @@ fn add(
     if is_stale {
         // Without text there is nothing to make, unless there is a vector to be made NULL.
         if has_vector || target.has_text(new) {
-            additions.add(&key(additions, new)?, None, false);
+            additions.add(&key(additions, new)?);
         }
         return Ok(());
     }
@@ -113,13 +113,12 @@ fn add(
     if is_supplied {
         // If the row waits for a vector, it waits no more.
         let key = key(additions, new)?;
-        additions.add(&key, Some(&key), true);
+        additions.add_supplied(&key);
     } else if let Some(old) = old
         && !additions.key().iter().all(|column| new.has_image_of(old, column.number))
     {
-        // If it has waited by its old key, it waits by the new one.
         let (old, new) = (key(additions, old)?, key(additions, new)?);
-        additions.add(&new, Some(&old), false);
+        additions.add_moved(&old, &new);
     }
     Ok(())
 }
@@ -129,7 +128,7 @@ fn follow(additions: &mut Additions<'_>, target: &Target, old: Row<'_>, new: Row
     if target.text_differs(old, new) {
         let key = key(additions, new)?;
         queue::repeat(additions.relation(), &key)?;
-        additions.add(&key, None, false);
+        additions.add(&key);
     }
     Ok(())
 }

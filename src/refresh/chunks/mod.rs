@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use vector_embed_protocol::Purpose;
 
 use super::keyed::Keyed;
-use super::read::{MOST_BYTES, ROW_BYTES};
+use super::read::{LookedFor, MOST_BYTES, ROW_BYTES};
 use super::write::{fire_at_once, in_pieces};
 use super::{Job, Key, Locking, Outcome, Which, text_hash};
 use crate::attachment::chunks::link::Link;
@@ -65,6 +65,8 @@ pub(crate) struct ChunkBatch {
 #[derive(Debug)]
 pub(crate) struct PendingDocument {
     pub(crate) key: Key,
+    /// The same as whoever asked for it has written it.
+    asked: Key,
     fingerprint: CString,
     text: String,
     /// Contents of chunks that have vectors, and how often.
@@ -155,7 +157,7 @@ impl ChunkJob {
         let mut answer = keyed.select(place, &columns, &condition)?;
         let mut batch = ChunkBatch { documents: Vec::new(), gone: Vec::new(), is_cut: false };
         let mut scratch = Scratch::new();
-        let (mut bytes, mut looked_for) = (0, 0);
+        let (mut bytes, mut looked) = (0, LookedFor::new(keys));
         while let Some(row) = answer.next_row() {
             if bytes >= MOST_BYTES {
                 batch.is_cut = true;
@@ -163,15 +165,13 @@ impl ChunkJob {
             }
             let (place, document) = scratch.within(|| pending(row, &keyed))?;
             scratch.reset();
+            let own = document.key.clone();
+            let Some(asked) = looked.find(place, own, &mut batch.gone)? else { continue };
             bytes += document.text.len() + ROW_BYTES;
-            if !keys.is_empty() {
-                batch.gone.extend_from_slice(&keys[looked_for..place]);
-                looked_for = place + 1;
-            }
-            batch.documents.push(document);
+            batch.documents.push(PendingDocument { asked, ..document });
         }
         if !batch.is_cut {
-            batch.gone.extend_from_slice(keys.get(looked_for..).unwrap_or_default());
+            batch.gone.extend_from_slice(looked.rest());
             batch.is_cut = batch.documents.len() >= limit;
         }
         if need.is_none() {
@@ -273,12 +273,12 @@ impl ChunkJob {
         let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
         for row in rows {
             match row.failure {
-                Some(failure) => outcomes.push((row.key, Outcome::Failed(failure))),
+                Some(failure) => outcomes.push((row.asked, Outcome::Failed(failure))),
                 None => ready.push(row),
             }
         }
         let written = in_pieces(&ready, &mut |rows| self.write_together(&link, &keyed, rows, locking));
-        outcomes.extend(ready.into_iter().map(|row| row.key).zip(written));
+        outcomes.extend(ready.into_iter().map(|row| row.asked).zip(written));
         outcomes.extend(gone.into_iter().map(|key| (key, Outcome::Gone)));
         Ok(outcomes)
     }
@@ -356,6 +356,7 @@ fn pending(row: Row<'_>, keyed: &Keyed<'_>) -> Result<(usize, PendingDocument), 
         Err(error) => (String::new(), Some(error.failure())),
     };
     let document = PendingDocument {
+        asked: key.clone(),
         key,
         fingerprint,
         text,

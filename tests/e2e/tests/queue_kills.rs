@@ -53,7 +53,7 @@ fn step(client: &mut Client, writer: usize, turn: usize) -> Result<(), postgres:
              ON CONFLICT (id) DO UPDATE SET body = excluded.body || ' for {other}'"
         ),
     })?;
-    thread::sleep(Duration::from_millis(2));
+    thread::sleep(Duration::from_millis(10));
     Ok(())
 }
 

@@ -296,7 +296,90 @@ ROLLBACK;
 SELECT vector_embed.detach_chunks('documents', 'document_chunks');
 SELECT to_regclass('documents_document_chunks_queue');
 
+-- A vector that was supplied goes with its row when the key changes, whoever waits by the new key.
+CREATE TABLE moving (id integer PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('moving', 'embedding', '{body}', timing => 'queue');
+BEGIN;
+INSERT INTO moving VALUES (1, 'one');
+UPDATE moving SET embedding = array_fill(0.5, ARRAY[384])::vector;
+UPDATE moving SET id = 2;
+COMMIT;
+BEGIN;
+INSERT INTO moving VALUES (11, 'Waits.');
+INSERT INTO moving VALUES (12, 'Supplied.', array_fill(0.5, ARRAY[384])::vector);
+UPDATE moving SET id = 13 WHERE id = 11;
+UPDATE moving SET id = 11 WHERE id = 12;
+SELECT key1, supplied FROM moving_embedding_queue ORDER BY id;
+COMMIT;
+CALL vector_embed.drain('moving', '5 min');
+SELECT id, is_of(embedding, body), embedding = array_fill(0.5, ARRAY[384])::vector AS supplied FROM moving ORDER BY id;
+
+-- Keys that are equal and written in different ways are the same row's.
+CREATE TABLE amounts (id numeric PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('amounts', 'embedding', '{body}', timing => 'queue');
+SELECT vector_embed.attach_chunks('amounts', 'body', 'amount_chunks', '{amount_id}', timing => 'queue');
+BEGIN;
+INSERT INTO amounts VALUES (1.0, 'One.'), (2.0, 'Supplied.');
+UPDATE amounts SET id = 1.00 WHERE id = 1;
+UPDATE amounts SET id = 2.00, embedding = array_fill(0.5, ARRAY[384])::vector WHERE id = 2;
+SELECT key1, supplied FROM amounts_embedding_queue ORDER BY id;
+COMMIT;
+CALL vector_embed.drain('amounts', '1 min');
+SELECT id, is_of(embedding, body), embedding = array_fill(0.5, ARRAY[384])::vector AS supplied FROM amounts ORDER BY id;
+SELECT amount_id, content, is_of(embedding, content) FROM amount_chunks ORDER BY 1;
+SELECT queue, depth FROM vector_embed.queue WHERE relation = 'amounts'::regclass;
+
+-- A key that is made wider. A queue that could not hold it is none.
+CREATE TABLE widened (id numeric(6,1) PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('widened', 'embedding', '{body}', timing => 'queue');
+ALTER TABLE widened ALTER id TYPE numeric(9,4);
+INSERT INTO widened VALUES (12345.6789, 'Has many digits.');
+CALL vector_embed.drain('widened', '5 min');
+SELECT id, is_of(embedding, body) FROM widened;
+ALTER TABLE widened_embedding_queue ALTER key1 TYPE numeric(6,1);
+INSERT INTO widened VALUES (1, 'Cannot wait.');
+\echo :SQLSTATE
+
+-- A queue that was changed is not as it should be, and hides no others.
+ALTER TABLE amounts_embedding_queue ALTER queued_at DROP DEFAULT, ALTER queued_at TYPE text;
+UPDATE amounts SET body = 'Cannot wait.';
+\echo :SQLSTATE
+SELECT relation, embedding, queue, depth FROM vector_embed.queue WHERE relation IN ('amounts'::regclass, 'moving'::regclass);
+SELECT count(*) FROM vector_embed.failures WHERE relation = 'amounts'::regclass;
+
+-- What a trigger changes once when the vector is written may be changed as often as it is written.
+CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.body := NEW.body || '!'; RETURN NEW; END$$;
+CREATE TRIGGER mark BEFORE UPDATE ON moving FOR EACH ROW WHEN (NEW.body NOT LIKE '%!' AND NEW.embedding IS DISTINCT FROM OLD.embedding)
+EXECUTE FUNCTION mark();
+UPDATE moving SET body = 'First time.';
+CALL vector_embed.drain('moving', '5 min');
+UPDATE moving SET body = 'Second time.';
+CALL vector_embed.drain('moving', '5 min');
+UPDATE moving SET body = 'Third time.';
+CALL vector_embed.drain('moving', '5 min');
+UPDATE moving SET body = 'Fourth time.';
+CALL vector_embed.drain('moving', '5 min');
+UPDATE moving SET body = 'Fifth time.';
+CALL vector_embed.drain('moving', '5 min');
+SELECT id, body, is_of(embedding, body) FROM moving ORDER BY id;
+SELECT key, sqlstate FROM vector_embed.failures WHERE relation = 'moving'::regclass;
+
+-- A key of names is found whatever the writer's search_path.
+CREATE SCHEMA apart;
+CREATE TABLE apart.thing (x integer);
+CREATE TABLE named (id regclass PRIMARY KEY, body text, embedding vector(384));
+SELECT vector_embed.attach('named', 'embedding', '{body}', timing => 'queue');
+SET search_path = public, apart;
+INSERT INTO named VALUES ('thing', 'A table in another schema.');
+RESET search_path;
+CALL vector_embed.drain('named', '5 min');
+SELECT id, is_of(embedding, body) FROM named;
+SELECT key, sqlstate FROM vector_embed.failures WHERE relation = 'named'::regclass;
+
 SET client_min_messages = warning;
+DROP TABLE moving, amounts, amount_chunks, widened, named, apart.thing;
+DROP SCHEMA apart;
+DROP FUNCTION mark;
 DROP TABLE documents, document_chunks;
 DROP SCHEMA another CASCADE;
 DROP ROLE regress_queue_owner, regress_queue_writer;

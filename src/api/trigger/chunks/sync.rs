@@ -142,7 +142,7 @@ impl<'a> Later<'a> {
 
     fn add(&mut self, document: &Document, key: Vec<CString>) -> Result<(), Error> {
         if document.changed {
-            self.additions.add(&key, None, false);
+            self.additions.add(&key);
             return Ok(());
         }
         self.unchanged.push((document.key.clone(), key));
@@ -164,7 +164,7 @@ impl<'a> Later<'a> {
             let (_, key) = place
                 .and_then(|place| unchanged.get(place))
                 .ok_or(Error::Internal("a document is not as it was asked for"))?;
-            self.additions.add(key, None, false);
+            self.additions.add(key);
         }
         Ok(())
     }

@@ -1,0 +1,160 @@
+//! Faults of one queue, or one owner, hold up nobody else; and databases that nobody has told of are found.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use vector_embed_e2e::cluster::Cluster;
+use vector_embed_e2e::notes::{self, assert_fresh};
+use vector_embed_e2e::process;
+use vector_embed_e2e::sql::execute;
+use vector_embed_e2e::wait;
+
+fn count(client: &mut Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).expect("a count").get(0)
+}
+
+fn workers(cluster: &Cluster) -> usize {
+    let is_worker =
+        |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
+    cluster.processes().iter().filter(|pid| is_worker(pid)).count()
+}
+
+fn set_workers(client: &mut Client, count: i32) {
+    execute(client, "LOAD 'vector_embed'");
+    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
+    execute(client, "SELECT pg_reload_conf()");
+}
+
+/// Waits for what is looked for once a minute, or cut short after one.
+fn wait_minutes(what: &str, mut look: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !look() {
+        assert!(begin.elapsed() < Duration::from_secs(300), "not within minutes: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_queue_that_keeps_its_items_holds_up_no_other_of_the_table() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    execute(
+        &mut client,
+        "CREATE TABLE notes (id integer PRIMARY KEY, body text, embedding vector, second vector)",
+    );
+    notes::attach(&mut client, "notes", "queue");
+    execute(&mut client, "SELECT vector_embed.attach('notes', 'second', '{body}', timing => 'queue')");
+    execute(
+        &mut client,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER keep BEFORE DELETE ON notes_embedding_queue FOR EACH ROW EXECUTE FUNCTION keep()",
+    );
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 5) AS i");
+    wait::until("the other queue is empty", || {
+        count(&mut client, "SELECT count(*) FROM notes_second_queue") == 0
+    });
+    assert_eq!(count(&mut client, "SELECT count(second) FROM notes"), 5);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 5);
+    wait::until("the server's log tells", || {
+        cluster.log().contains("could not settle items of queue \"notes_embedding_queue\"")
+    });
+    execute(&mut client, "DROP TRIGGER keep ON notes_embedding_queue");
+    execute(&mut client, "CALL vector_embed.drain('notes', '3 min')");
+    assert_fresh(&mut client, "notes", 5);
+}
+
+#[test]
+fn rows_that_wait_for_a_lock_of_a_trigger_s_have_not_failed() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(
+        &mut client,
+        "CREATE TABLE gate (x integer); INSERT INTO gate VALUES (1);
+         CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM FROM public.gate FOR UPDATE; RETURN NEW; END';
+         CREATE TRIGGER pass BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION pass()",
+    );
+    let mut holding = cluster.connect();
+    let mut transaction = holding.transaction().expect("a transaction");
+    transaction.batch_execute("SELECT FROM gate FOR UPDATE").expect("a lock");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 50) AS i");
+    wait::until("all rows wait for another try", || {
+        count(&mut client, "SELECT count(*) FROM notes_embedding_queue WHERE next_try IS NOT NULL") == 50
+    });
+    assert_eq!(count(&mut client, "SELECT count(*) FROM vector_embed.failures"), 0);
+    transaction.commit().expect("it commits");
+    execute(&mut client, "CALL vector_embed.drain('notes', '3 min')");
+    assert_fresh(&mut client, "notes", 50);
+}
+
+#[test]
+fn a_trigger_that_never_returns_is_cut_short() {
+    let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(
+        &mut client,
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN SET LOCAL statement_timeout = 0; PERFORM pg_catalog.pg_sleep(100000); RETURN NEW; END';
+         CREATE TRIGGER hang BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION hang()",
+    );
+    execute(&mut client, "INSERT INTO notes VALUES (1, 'hangs')");
+    wait::until("the trigger runs", || {
+        count(&mut client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1
+    });
+    notes::create(&mut client, "others", "queue");
+    execute(&mut client, "INSERT INTO others VALUES (1, 'of somebody else')");
+    wait_minutes("others have their turn", || {
+        count(&mut client, "SELECT count(*) FROM others_embedding_queue") == 0
+    });
+    assert_fresh(&mut client, "others", 1);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 1);
+}
+
+#[test]
+fn queues_are_served_again_after_workers_were_turned_off_and_on() {
+    let cluster = Cluster::with().uncached().start();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 3000) AS i");
+    wait::until("a worker works", || count(&mut client, "SELECT count(embedding) FROM notes") > 0);
+    set_workers(&mut client, 0);
+    wait::until("it has ended", || workers(&cluster) == 0);
+    let left = count(&mut client, "SELECT count(*) FROM notes_embedding_queue");
+    assert!(left > 0, "it was interrupted");
+    set_workers(&mut client, 2);
+    wait::until("rows are done again", || {
+        count(&mut client, "SELECT count(*) FROM notes_embedding_queue") < left
+    });
+}
+
+#[test]
+fn a_copied_database_s_rows_are_found() {
+    let cluster = Cluster::new();
+    let mut admin = cluster.connect();
+    // The supervisor has listed the databases before there is another one.
+    notes::create(&mut admin, "notes", "queue");
+    execute(&mut admin, "INSERT INTO notes VALUES (1, 'first of all')");
+    execute(&mut admin, "CALL vector_embed.drain('notes', '1 min')");
+    let mut client = cluster.database("origin");
+    notes::create(&mut client, "notes", "queue");
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 10) AS i");
+    execute(&mut client, "CALL vector_embed.drain('notes', '1 min')");
+    wait::until("workers have ended", || workers(&cluster) == 0);
+    set_workers(&mut admin, 0);
+    execute(&mut client, "UPDATE notes SET body = 'changed ' || id");
+    drop(client);
+    wait::until("the session has ended", || {
+        count(&mut admin, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'origin'") == 0
+    });
+    execute(&mut admin, "CREATE DATABASE copy TEMPLATE origin");
+    set_workers(&mut admin, 2);
+    let mut copy = cluster.connect_to("copy");
+    assert_eq!(count(&mut copy, "SELECT count(*) FROM notes_embedding_queue"), 10);
+    wait_minutes("the copy is served", || {
+        count(&mut copy, "SELECT count(*) FROM notes_embedding_queue") == 0
+    });
+    assert_fresh(&mut copy, "notes", 10);
+}
