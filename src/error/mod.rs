@@ -105,6 +105,8 @@ pub(crate) enum Error {
     Negative(&'static str),
     #[error("{0} cannot be called in a transaction block or by a function")]
     Atomic(&'static str),
+    #[error("the row was changed again and again by others")]
+    ChangedAgain,
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -214,6 +216,7 @@ impl Error {
             Self::NotUtf8 { .. } => PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TextTooLong(_) | Self::NoWorkerSlot => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Self::Atomic(_) => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::ChangedAgain => PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::Unavailable { .. } | Self::Crashed | Self::RuntimeDirectory { .. } => {
                 PgSqlErrorCode::ERRCODE_SYSTEM_ERROR
             }

@@ -90,6 +90,16 @@ impl Table {
 }
 
 impl Table {
+    /// What the primary key is made of: column, type, collation and order of each part. Another key is another order.
+    pub(crate) fn told_key(&self) -> Result<Vec<[u32; 4]>, Error> {
+        let part = |column: KeyColumn| {
+            let attribute = self.attribute(column.number);
+            let (of, collation) = (attribute.atttypid.to_u32(), attribute.attcollation.to_u32());
+            [column.number as u32, of, collation, column.less.to_u32()]
+        };
+        Ok(self.primary_key()?.into_iter().map(part).collect())
+    }
+
     /// The columns of a key in the key's own order, for ORDER BY.
     pub(crate) fn key_order(&self, key: &[KeyColumn], of: &str) -> Result<String, Error> {
         let columns = key.iter().map(|column| {

@@ -55,7 +55,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
             {
                 Ok(Err(Failure::new(report.sql_error_code(), report.message().to_owned())))
             }
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
         .execute();
         match &outcome {
@@ -69,7 +69,7 @@ pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, F
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        outcome.unwrap_or_else(|caught| caught.rethrow())
+        outcome.unwrap_or_else(|caught| (*caught).rethrow())
     }
 }
 

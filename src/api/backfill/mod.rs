@@ -19,7 +19,7 @@ use crate::pg::table::{
     Table, TriggerEntry, quote_identifier, quote_literal, trigger_comment, trigger_function,
 };
 use crate::pg::text::Text;
-use crate::pg::transaction::Committing;
+use crate::pg::transaction::{Committing, wait_for_writers};
 use crate::pg::warning::notice;
 use crate::refresh::chunks::{ChunkJob, FUNCTION};
 use crate::refresh::{Job, Need};
@@ -136,6 +136,16 @@ pub(super) fn forget(relation: pg_sys::Oid, embedding: &str) -> Result<(), Error
     state::forget(relation, embedding)
 }
 
+/// The same of a chunk table, and of its chunks' vectors.
+pub(super) fn forget_chunks(job: &ChunkJob) -> Result<(), Error> {
+    state::forget(job.documents, &job.column())?;
+    match job.of_vectors() {
+        Ok(vectors) => state::forget(vectors.relation, &vectors.embedding),
+        // It has gone, and what was known of it goes with the next backfill.
+        Err(_) => Ok(()),
+    }
+}
+
 /// Makes all vectors anew by the model that is installed now, and records its hash when there are no others.
 fn renew(committing: &Committing, mut job: Job, pace: Pace) -> Result<(), Error> {
     let hash = client::model(&job.model)?.hash;
@@ -148,6 +158,8 @@ fn renew(committing: &Committing, mut job: Job, pace: Pace) -> Result<(), Error>
     let triggers = Triggers::of(&job);
     if is_recorded {
         triggers.record(committing, None, Some(&hash))?;
+        // Who has written by the old model and not committed yet is not left out.
+        wait_for_writers(job.relation);
     }
     let left = of_job(committing, job, Need::Renewal, pace)?;
     if left == 0 && is_recorded {
@@ -165,6 +177,7 @@ fn renew_chunks(committing: &Committing, mut job: ChunkJob, pace: Pace) -> Resul
     }
     let triggers = Triggers::of_chunks(&job);
     triggers.record(committing, None, Some(&hash))?;
+    wait_for_writers(job.documents);
     job.hash = Some(hash.clone());
     job.is_being_renewed = true;
     let mut left = of_job(committing, job.of_vectors()?, Need::Renewal, pace)?;

@@ -28,6 +28,7 @@ struct Tally {
     written: u64,
     failed: u64,
     first: Option<(Key, Failure)>,
+    last: Option<Key>,
 }
 
 pub(super) struct Runner<'a, T> {
@@ -61,7 +62,7 @@ impl<'a, T: Task> Runner<'a, T> {
             embedding: job.column(),
             model: job.model().to_owned(),
             stale: need == Need::Renewal,
-            details: job.details().to_string(),
+            details: job.details(&Table::look_at(job.relation())?)?.to_string(),
         };
         let (run, after) = Run::begin(&work, total)?;
         committing.commit();
@@ -93,13 +94,23 @@ impl<'a, T: Task> Runner<'a, T> {
             self.tally = Tally::default();
             self.walk(after)?;
             // Once more for rows that have come behind, until they are none or fail all.
-            let Tally { found, written, .. } = self.tally;
-            let is_renewed = self.need == Need::Renewal && self.tally.failed == 0;
-            if is_renewed {
-                self.need = Need::Vector;
-            } else if self.need == Need::Renewal || (!is_resumed && (written == 0 || found >= found_before)) {
+            let Tally { found, written, failed, .. } = self.tally;
+            let is_renewed = self.need == Need::Renewal && failed == 0;
+            if is_renewed && (found == 0 || !self.job.tells_renewed()) {
+                (self.need, found_before) = (Need::Vector, u64::MAX);
+                continue;
+            }
+            if self.need == Need::Renewal && !is_renewed {
                 break;
-            } else if !is_resumed {
+            }
+            if !is_resumed {
+                if self.need == Need::Vector && written == 0 {
+                    break;
+                }
+                if found >= found_before {
+                    self.tell_of_others(found);
+                    break;
+                }
                 found_before = found;
             }
         }
@@ -111,12 +122,16 @@ impl<'a, T: Task> Runner<'a, T> {
     }
 
     fn walk(&mut self, mut after: Option<Key>) -> Result<(), Error> {
+        let mut limit = self.pace.batch;
         loop {
-            let which = Which::Next { after: after.as_ref(), need: self.need, limit: self.pace.batch };
+            let which = Which::Next { after: after.as_ref(), need: self.need, limit };
             let batch = self.read(which)?;
             let Taken { rows, last, is_cut, .. } = T::taken(&batch);
             let Some(last) = last else { return Ok(()) };
+            // Of long texts as many are read as are taken.
+            limit = if is_cut && rows < limit { rows } else { limit.saturating_mul(2).min(self.pace.batch) };
             self.tally.found += rows as u64;
+            self.tally.last = Some(last.clone());
             // What comes after all have been made anew is quickly looked for again.
             let noted = (self.need == self.work).then_some(&last);
             let again = self.embed_and_write(batch, Locking::Skip, noted)?;
@@ -136,10 +151,10 @@ impl<'a, T: Task> Runner<'a, T> {
     fn read(&mut self, which: Which<'_>) -> Result<T::Batch, Error> {
         let Self { memory, committing, job, .. } = self;
         committing.look();
-        let batch = {
+        let batch = memory.within(|| {
             let _restricted = Restricted::unless_owner(Table::look_at(job.relation())?.owner());
-            memory.within(|| job.read(which))?
-        };
+            job.read(which)
+        })?;
         memory.reset();
         self.commit();
         Ok(batch)
@@ -155,12 +170,12 @@ impl<'a, T: Task> Runner<'a, T> {
         let Self { memory, committing, job, run, tally, written, .. } = self;
         job.embed(&mut batch)?;
         committing.look();
-        let outcomes = {
+        let outcomes = memory.within(|| {
             let table = Table::look_at(job.relation())?;
             job.check(&table)?;
             let _restricted = Restricted::unless_owner(table.owner());
-            memory.within(|| job.write(batch, locking))?
-        };
+            job.write(batch, locking)
+        })?;
         let mut again = Vec::new();
         for (key, outcome) in outcomes {
             match outcome {
@@ -199,11 +214,28 @@ impl<'a, T: Task> Runner<'a, T> {
             keys.extend(left);
         }
         for key in keys {
-            let batch = self.read(Which::Keys(std::slice::from_ref(&key), Some(self.need)))?;
-            // Who changes a row again and again is found in the next walk.
-            self.embed_and_write(batch, Locking::Wait, None)?;
+            let mut left = vec![key];
+            for _ in 0..ATTEMPTS {
+                let batch = self.read(Which::Keys(&left, Some(self.need)))?;
+                left = self.embed_and_write(batch, Locking::Wait, None)?;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            for key in left {
+                self.tally.failed += 1;
+                self.tally.first.get_or_insert_with(|| (key, Error::ChangedAgain.failure()));
+            }
         }
         Ok(())
+    }
+
+    /// Others store such rows as fast as their vectors are made anew.
+    fn tell_of_others(&mut self, found: u64) {
+        if self.need == Need::Renewal {
+            self.tally.failed = found;
+            self.tally.first = self.tally.last.take().map(|key| (key, Error::ChangedAgain.failure()));
+        }
     }
 
     fn commit(&self) {

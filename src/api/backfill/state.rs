@@ -71,7 +71,8 @@ fn table() -> Result<(pg_sys::Oid, pg_sys::Oid), Error> {
 }
 
 impl Run {
-    /// Begins, or goes on from the key that is returned, where another has been interrupted.
+    /// Begins, or goes on from the key that is returned, where another has been interrupted. One that renews vectors and has
+    /// left rows behind begins with the first row: nothing else tells which of them have the old model's.
     pub(super) fn begin(work: &Work, total: i64) -> Result<(Self, Option<Key>), Error> {
         let (table, owner) = table()?;
         let run = |id| Self { id, table, owner };
@@ -131,7 +132,8 @@ impl Run {
             run.write(
                 &[("total", Cell::Text(&total))],
                 "started_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp(), \
-                 pid = pg_catalog.pg_backend_pid(), done = 0, failed = 0, total = v.total::pg_catalog.int8",
+                 pid = pg_catalog.pg_backend_pid(), done = 0, failed = 0, total = v.total::pg_catalog.int8, \
+                 after_key = CASE WHEN s.stale AND s.failed OPERATOR(pg_catalog.>) 0 THEN NULL ELSE s.after_key END",
             );
             return Ok((run, after));
         }
@@ -205,7 +207,8 @@ impl Run {
             self.owner,
             "SELECT k.value FROM vector_embed_rows AS v JOIN vector_embed.backfill_state AS s \
              ON s.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8 \
-             CROSS JOIN LATERAL pg_catalog.unnest(s.after_key) WITH ORDINALITY AS k (value, place) ORDER BY k.place",
+             CROSS JOIN LATERAL pg_catalog.unnest(s.after_key) WITH ORDINALITY AS k (value, place) \
+             WHERE NOT (s.stale AND s.failed OPERATOR(pg_catalog.>) 0) ORDER BY k.place",
         )?;
         let mut values: Vec<CString> = Vec::new();
         while let Some(row) = answer.next_row() {

@@ -25,7 +25,9 @@ pub(in crate::api) trait Task {
     /// The vector column, as `vector_embed.attachment_status` has it.
     fn column(&self) -> String;
     /// All else that it depends on.
-    fn details(&self) -> serde_json::Value;
+    fn details(&self, table: &Table) -> Result<serde_json::Value, Error>;
+    /// Whether it can be told of a row that its vector has been made anew.
+    fn tells_renewed(&self) -> bool;
     /// Fails if it has been detached.
     fn check(&self, table: &Table) -> Result<(), Error>;
     fn count(&self, need: Need) -> Result<i64, Error>;
@@ -50,8 +52,12 @@ impl Task for Job {
         self.embedding.clone()
     }
 
-    fn details(&self) -> serde_json::Value {
-        serde_json::json!([self.columns, self.hash, self.provenance])
+    fn details(&self, table: &Table) -> Result<serde_json::Value, Error> {
+        Ok(serde_json::json!([self.columns, self.hash, self.provenance, table.told_key()?]))
+    }
+
+    fn tells_renewed(&self) -> bool {
+        self.provenance.is_some() && self.hash.is_some()
     }
 
     fn check(&self, table: &Table) -> Result<(), Error> {
@@ -96,8 +102,12 @@ impl Task for ChunkJob {
         names.map(|name| quote_identifier(name)).join(".")
     }
 
-    fn details(&self) -> serde_json::Value {
-        serde_json::json!([self.column, self.hash, self.options])
+    fn details(&self, table: &Table) -> Result<serde_json::Value, Error> {
+        Ok(serde_json::json!([self.column, self.hash, self.options, table.told_key()?]))
+    }
+
+    fn tells_renewed(&self) -> bool {
+        false
     }
 
     fn check(&self, table: &Table) -> Result<(), Error> {

@@ -109,25 +109,35 @@ fn check(table: &Table, renewal: &Renewal, allowed: Allowed) -> Result<(), Error
     Matched::new(table, renewal)?.check(table)
 }
 
-/// What depends on a column and would stay with it: views above all; not indexes, which the other has too.
+/// What depends on a column and would stay with it: views above all; not indexes, which the other has too, unless only a
+/// partition has them. Of partitions and the like also what they have for themselves.
 fn dependents(table: &Table, column: i16) -> Result<Vec<String>, Error> {
     let sql = format!(
-        "SELECT DISTINCT CASE WHEN r.oid IS NULL \
+        "WITH RECURSIVE s (relation) AS (SELECT {oid}::pg_catalog.oid \
+         UNION SELECT h.inhrelid FROM pg_catalog.pg_inherits AS h JOIN s ON h.inhparent = s.relation), \
+         f (relation, number) AS (SELECT s.relation, o.attnum FROM s JOIN pg_catalog.pg_attribute AS o \
+         ON o.attrelid = s.relation AND NOT o.attisdropped AND o.attname = (SELECT p.attname \
+         FROM pg_catalog.pg_attribute AS p WHERE p.attrelid = {oid} AND p.attnum = {column})) \
+         SELECT DISTINCT CASE WHEN r.oid IS NULL \
          THEN pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) \
          ELSE pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, r.ev_class, 0) END \
-         FROM pg_catalog.pg_depend AS d \
+         FROM f JOIN pg_catalog.pg_depend AS d ON d.refobjid = f.relation AND d.refobjsubid = f.number \
          LEFT JOIN pg_catalog.pg_rewrite AS r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
          AND r.oid = d.objid \
-         LEFT JOIN pg_catalog.pg_attrdef AS a ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
-         AND a.oid = d.objid \
          LEFT JOIN pg_catalog.pg_class AS i ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
          AND i.oid = d.objid AND i.relkind::pg_catalog.text = ANY ('{{i,I}}'::pg_catalog.text[]) \
+         AND (f.relation = {oid} OR i.relispartition) \
          LEFT JOIN pg_catalog.pg_constraint AS c ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass \
-         AND c.oid = d.objid AND c.contype::pg_catalog.text = 'n' \
-         WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = {} \
-         AND d.refobjsubid = {column} AND i.oid IS NULL AND c.oid IS NULL AND (a.oid IS NULL OR NOT a.adnum = {column}) \
-         ORDER BY 1",
-        table.oid().to_u32()
+         AND c.oid = d.objid AND (c.contype::pg_catalog.text = 'n' OR NOT c.conislocal) \
+         WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.oid IS NULL AND c.oid IS NULL \
+         UNION SELECT pg_catalog.concat('privileges on ', \
+         pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, f.relation, f.number)) FROM f \
+         JOIN pg_catalog.pg_attribute AS g ON g.attrelid = f.relation AND g.attnum = f.number \
+         WHERE NOT f.relation = {oid} AND g.attacl IS NOT NULL \
+         UNION SELECT pg_catalog.pg_describe_object('pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 0) \
+         FROM pg_catalog.pg_attribute AS g JOIN pg_catalog.pg_type AS t ON t.oid = g.atttypid \
+         AND t.typtype::pg_catalog.text = 'd' WHERE g.attrelid = {oid} AND g.attnum = {column} ORDER BY 1",
+        oid = table.oid().to_u32()
     );
     spi::strings(&qualified(&sql))
 }
@@ -218,6 +228,10 @@ impl Switch {
             }
             let name = quote_identifier(&old.name);
             spi::execute(&format!("ALTER INDEX {} RENAME TO {name}", new.quoted_name()))?;
+            if let (Some(comment), None) = (&old.comment, &new.comment) {
+                let name = format!("{}.{name}", quote_identifier(&self.schema));
+                spi::execute(&format!("COMMENT ON INDEX {name} IS {}", quote_literal(comment)))?;
+            }
         }
         self.after.iter().try_for_each(|sql| spi::execute(sql))
     }

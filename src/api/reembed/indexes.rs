@@ -19,6 +19,7 @@ pub(super) struct Index {
     method: String,
     is_unique: bool,
     is_valid: bool,
+    pub(super) comment: Option<String>,
     /// Where it is, if not where tables are by default.
     tablespace: Option<String>,
 }
@@ -33,7 +34,7 @@ impl Index {
 pub(super) fn of_column(table: &Table, column: i16) -> Result<Vec<Index>, Error> {
     let sql = format!(
         "SELECT c.relname, n.nspname, pg_catalog.pg_get_indexdef(i.indexrelid), a.amname, i.indisunique, \
-         i.indisvalid AND i.indisready, s.spcname FROM pg_catalog.pg_index AS i \
+         i.indisvalid AND i.indisready, pg_catalog.obj_description(i.indexrelid, 'pg_class'), s.spcname FROM pg_catalog.pg_index AS i \
          JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_am AS a ON a.oid = c.relam \
@@ -46,8 +47,8 @@ pub(super) fn of_column(table: &Table, column: i16) -> Result<Vec<Index>, Error>
     );
     let unexpected = || Error::Internal("an index is not as it was asked for");
     let index = |row: Vec<Option<String>>| {
-        let [Some(name), Some(schema), Some(sql), Some(method), unique, valid, tablespace] =
-            <[_; 7]>::try_from(row).map_err(|_| unexpected())?
+        let [Some(name), Some(schema), Some(sql), Some(method), unique, valid, comment, tablespace] =
+            <[_; 8]>::try_from(row).map_err(|_| unexpected())?
         else {
             return Err(unexpected());
         };
@@ -60,6 +61,7 @@ pub(super) fn of_column(table: &Table, column: i16) -> Result<Vec<Index>, Error>
             schema,
             sql,
             method,
+            comment,
             tablespace,
         })
     };
@@ -93,13 +95,16 @@ impl Matched {
         let mut left = Vec::new();
         for index in of_column(table, old.number)? {
             let wanted = Definition::new(&index.sql, Some(&change)).ok_or_else(unexpected)?;
-            match there.iter().position(|new| new.definition == wanted) {
+            let is_this = |new: &Index| new.definition == wanted && new.is_unique == index.is_unique;
+            match there.iter().position(is_this) {
                 Some(place) => matched.pairs.push((index, there.remove(place))),
                 None => left.push((index, wanted)),
             }
         }
         for (index, wanted) in left {
-            match there.iter().position(|new| new.method == index.method) {
+            // One that is not the same is taken for a choice of its owner's; but what holds now is to hold.
+            let serves = |new: &Index| new.method == index.method && !index.is_unique && !new.is_unique;
+            match there.iter().position(serves) {
                 Some(place) => matched.pairs.push((index, there.remove(place))),
                 None => matched.missing.push((index, wanted)),
             }

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::chunks;
+use crate::api::backfill;
 use crate::attachment::target::Target;
 use crate::attachment::{self, Filler, Record, Recorded, Timing, check_kind, fillers};
 use crate::client;
@@ -69,7 +70,7 @@ fn detach(relation: pg_sys::Oid, embedding: Text<'_>) {
         if rows > 0 {
             warning::dropped_queue(&table.name(), embedding.as_str(), rows);
         }
-        Ok(())
+        backfill::forget(relation, embedding.as_str())
     };
     detached().or_raise();
 }

@@ -242,6 +242,80 @@ fn vectors_of_a_model_that_changed_are_made_anew_and_its_hash_recorded() {
     assert_eq!(client.query_one(wrong, &[]).expect("a count").get::<_, i64>(0), 0);
 }
 
+/// A table that is attached, whose vectors are all of a model that is not there any more.
+fn with_old_vectors(client: &mut Client, rows: usize) {
+    without_vectors(client, rows, 5);
+    let comment = r#"vector_embed {"timing":"row","hash":"HASH"}"#.replace("HASH", &"0".repeat(64));
+    execute(
+        client,
+        &format!(
+            "ALTER TABLE notes DISABLE TRIGGER USER;
+             UPDATE notes SET embedding = {OLD_VECTOR};
+             ALTER TABLE notes ENABLE TRIGGER USER;
+             COMMENT ON TRIGGER zz_vector_embed_embedding ON notes IS '{comment}'"
+        ),
+    );
+}
+
+const OLD_VECTOR: &str = "array_fill(1, ARRAY[384])::vector";
+
+/// What a session waits for.
+fn is_waiting_for(client: &mut Client, pid: i32, event: &str) -> bool {
+    let waits = "SELECT wait_event = $2 FROM pg_stat_activity WHERE pid = $1";
+    let row = client.query_one(waits, &[&pid, &event]).expect("the view");
+    row.get::<_, Option<bool>>(0).unwrap_or_default()
+}
+
+fn is_drifted(client: &mut Client) -> bool {
+    let drifted = "SELECT drifted FROM vector_embed.attachments WHERE relation = 'notes'::regclass";
+    client.query_one(drifted, &[]).expect("the view").get(0)
+}
+
+#[test]
+fn a_row_that_another_changes_meanwhile_is_made_anew_whatever_the_isolation() {
+    for isolation in ["repeatable read", "serializable"] {
+        let cluster = Cluster::new();
+        let mut client = cluster.connect();
+        with_old_vectors(&mut client, 10);
+        let mut holder = cluster.connect();
+        execute(&mut holder, "BEGIN; SELECT FROM notes WHERE id = 3 FOR UPDATE");
+        let mut worker = cluster.connect();
+        execute(&mut worker, &format!("SET default_transaction_isolation = '{isolation}'"));
+        let pid = backend(&mut worker);
+        let call =
+            thread::spawn(move || worker.batch_execute("CALL vector_embed.backfill('notes', stale => true)"));
+        wait::until("the row is waited for", || is_waiting_for(&mut client, pid, "transactionid"));
+        execute(&mut holder, "UPDATE notes SET seen = 1 WHERE id = 3; COMMIT");
+        call.join().expect("the thread ends").expect("the backfill succeeds");
+        assert_fresh(&mut client, "notes", 10);
+        assert!(!is_drifted(&mut client), "all are made anew in {isolation}");
+    }
+}
+
+#[test]
+fn what_was_stored_before_and_is_committed_late_is_made_anew() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    with_old_vectors(&mut client, 10);
+    let mut older = cluster.connect();
+    execute(
+        &mut older,
+        &format!(
+            "BEGIN; SET LOCAL session_replication_role = replica;
+             INSERT INTO notes (id, body, embedding) VALUES (-5, 'by the old model', {OLD_VECTOR})"
+        ),
+    );
+    let mut worker = cluster.connect();
+    let pid = backend(&mut worker);
+    let call =
+        thread::spawn(move || worker.batch_execute("CALL vector_embed.backfill('notes', stale => true)"));
+    wait::until("the older transaction is waited for", || is_waiting_for(&mut client, pid, "virtualxid"));
+    execute(&mut older, "COMMIT");
+    call.join().expect("the thread ends").expect("the backfill succeeds");
+    assert_fresh(&mut client, "notes", 11);
+    assert!(!is_drifted(&mut client));
+}
+
 #[test]
 fn another_model_takes_the_place_of_the_first_while_others_write() {
     const MODEL: &str = "tiny-bert";

@@ -141,7 +141,9 @@ fn a_timeout_at_any_moment_of_a_trigger_or_a_backfill_costs_nobody_else_anything
     let mut witness = cluster.connect();
     let before = backend(&mut witness);
     for number in 0..150 {
-        execute(&mut client, &format!("SET statement_timeout = {}", 1 + number % 15));
+        // The last one's timeout is in force until then.
+        let next = format!("SET statement_timeout = {}", 1 + number % 15);
+        wait::until("the timeout is set", || client.batch_execute(&next).is_ok());
         for statement in [
             format!("INSERT INTO documents VALUES ({number}, 'text {number}')"),
             format!("INSERT INTO later VALUES ({number}, 'text {number}')"),
@@ -154,7 +156,8 @@ fn a_timeout_at_any_moment_of_a_trigger_or_a_backfill_costs_nobody_else_anything
     }
     // A crash of one session would have ended the others.
     assert_eq!(backend(&mut witness), before);
-    execute(&mut client, "SET statement_timeout = 0; CALL vector_embed.backfill('old')");
+    wait::until("there is no timeout", || client.batch_execute("SET statement_timeout = 0").is_ok());
+    execute(&mut client, "CALL vector_embed.backfill('old')");
     let missing: i64 = client
         .query_one(
             "SELECT (SELECT count(*) FROM old WHERE embedding IS NULL)

@@ -136,6 +136,82 @@ INSERT INTO letters (id, body) VALUES (700, 'by the statement''s trigger'), (701
 SELECT l.id, l.made_by = m.hash AS by_the_model FROM letters l, vector_embed.models m WHERE l.id >= 700 ORDER BY 1;
 SELECT * FROM wrong('letters', $$nullif(concat_ws(E'\n\n', subject, body), '')$$, 'id');
 
+-- Interrupted while vectors are made anew: the hash is recorded only when none of the other model's are left.
+CREATE TABLE old (id integer PRIMARY KEY, part integer, body text, made_by text, embedding vector(384));
+CREATE FUNCTION old_vector() RETURNS vector LANGUAGE sql AS 'SELECT array_fill(1, ARRAY[384])::vector';
+CREATE FUNCTION interrupt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.body = 'text 18' THEN RAISE EXCEPTION 'interrupted' USING ERRCODE = 'query_canceled'; END IF;
+    RETURN new;
+END $$;
+-- All vectors are old, and a call has been interrupted at row 18.
+CREATE PROCEDURE interrupted() LANGUAGE plpgsql AS $$
+DECLARE
+    name text;
+    json jsonb;
+BEGIN
+    TRUNCATE old;
+    SET LOCAL session_replication_role = replica;
+    INSERT INTO old SELECT i, -i, 'text ' || i, 'another', old_vector() FROM generate_series(1, 30) AS i;
+    SET LOCAL session_replication_role = origin;
+    FOR name, json IN
+        SELECT tgname, substr(obj_description(oid, 'pg_trigger'), 14)::jsonb FROM pg_trigger
+        WHERE tgrelid = 'old'::regclass AND tgname LIKE 'zz%'
+    LOOP
+        json = jsonb_set(json, '{hash}', to_jsonb(repeat('0', 64)));
+        EXECUTE format('COMMENT ON TRIGGER %I ON old IS %L', name, 'vector_embed ' || json::text);
+    END LOOP;
+    CREATE TRIGGER interrupt BEFORE UPDATE ON old FOR EACH ROW EXECUTE FUNCTION interrupt();
+    COMMIT;
+END $$;
+SELECT vector_embed.attach('old', 'embedding', '{body}');
+
+-- One row was left before that.
+CALL interrupted();
+ALTER TABLE old ADD CONSTRAINT not_this CHECK (id <> 1) NOT VALID;
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT after_key, done, failed FROM vector_embed.backfill_state;
+DROP TRIGGER interrupt ON old;
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT id FROM old WHERE embedding = old_vector();
+SELECT drifted FROM vector_embed.attachments WHERE relation = 'old'::regclass;
+ALTER TABLE old DROP CONSTRAINT not_this;
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT id FROM old WHERE embedding = old_vector();
+SELECT drifted FROM vector_embed.attachments WHERE relation = 'old'::regclass;
+
+-- The primary key is another now, so that its order is, too.
+CALL interrupted();
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT after_key FROM vector_embed.backfill_state;
+DROP TRIGGER interrupt ON old;
+ALTER TABLE old DROP CONSTRAINT old_pkey, ADD PRIMARY KEY (part);
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT count(*) FROM old WHERE embedding = old_vector();
+ALTER TABLE old DROP CONSTRAINT old_pkey, ADD PRIMARY KEY (id);
+
+-- Nothing is known of a column that is not attached any more.
+CALL interrupted();
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT embedding, running, done FROM vector_embed.stat_backfill;
+SELECT vector_embed.detach('old', 'embedding');
+SELECT count(*) FROM vector_embed.stat_backfill;
+DROP TRIGGER interrupt ON old;
+
+-- Rows have moved behind the key where it was interrupted: by their provenance they are found.
+SELECT vector_embed.attach('old', 'embedding', '{body}', provenance => 'made_by');
+CALL interrupted();
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+DROP TRIGGER interrupt ON old;
+UPDATE old SET id = -id WHERE id > 25;
+UPDATE old SET made_by = 'another', embedding = old_vector() WHERE id = 2;
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT id FROM old WHERE embedding = old_vector() OR made_by = 'another';
+SELECT drifted FROM vector_embed.attachments WHERE relation = 'old'::regclass;
+DROP TABLE old;
+DROP FUNCTION interrupt(), old_vector();
+DROP PROCEDURE interrupted();
+
 -- Keys and columns of all kinds, below a hostile search_path.
 CREATE SCHEMA "Odd ""one";
 CREATE DOMAIN "Odd ""one"."Key" AS text COLLATE "C";

@@ -133,5 +133,47 @@ SELECT relation, embedding, columns, model, timing, drifted, problem, chunk_tabl
 WHERE relation = 'docs'::regclass;
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'docs_chunks'::regclass AND NOT tgisinternal;
 
-DROP TABLE "My ""notes", told, docs, docs_chunks;
+-- What would get lost: defaults, domains, and what partitions have for themselves; comments of indexes do not.
+CREATE DOMAIN meaning AS vector(384);
+CREATE TABLE plain (id integer PRIMARY KEY, body text, embedding meaning DEFAULT array_fill(1, ARRAY[384])::vector);
+SELECT vector_embed.attach('plain', 'embedding', '{body}');
+CREATE UNIQUE INDEX plain_once ON plain (body) WHERE embedding IS NOT NULL;
+COMMENT ON INDEX plain_once IS 'no text twice';
+CALL vector_embed.reembed_start('plain', 'embedding', 'all-MiniLM-L6-v2');
+CREATE INDEX plain_twice ON plain (body) WHERE embedding_next IS NOT NULL;
+\t
+\a
+SELECT vector_embed.reembed_indexes('plain', 'embedding');
+SELECT vector_embed.reembed_indexes('plain', 'embedding') \gexec
+\t
+\a
+SELECT vector_embed.reembed_finish('plain', 'embedding');
+\echo :SQLSTATE
+SELECT vector_embed.reembed_finish('plain', 'embedding', keep_dependents => true);
+SELECT obj_description(indexrelid, 'pg_class'), indisunique FROM pg_index WHERE indexrelid = 'plain_once'::regclass;
+CREATE TABLE parts (id integer, part integer, body text, embedding vector(384), PRIMARY KEY (id, part))
+    PARTITION BY LIST (part);
+CREATE TABLE part_1 PARTITION OF parts FOR VALUES IN (1);
+SELECT vector_embed.attach('parts', 'embedding', '{body}');
+INSERT INTO parts SELECT i, 1, 'text ' || i FROM generate_series(1, 5) AS i;
+CREATE INDEX parts_nearest ON parts USING hnsw (embedding vector_cosine_ops);
+CREATE INDEX part_1_own ON part_1 USING hnsw (embedding vector_l2_ops);
+CREATE VIEW part_1_looks AS SELECT id, embedding FROM part_1;
+GRANT SELECT (embedding) ON part_1 TO reader;
+CALL vector_embed.reembed_start('parts', 'embedding', 'all-MiniLM-L6-v2');
+\t
+\a
+SELECT vector_embed.reembed_indexes('parts', 'embedding') \gexec
+\t
+\a
+SELECT vector_embed.reembed_finish('parts', 'embedding');
+\echo :SQLSTATE
+DROP VIEW part_1_looks;
+DROP INDEX part_1_own;
+REVOKE SELECT (embedding) ON part_1 FROM reader;
+SELECT vector_embed.reembed_finish('parts', 'embedding', drop_old => true);
+SELECT count(*) FROM parts WHERE embedding IS NULL;
+
+DROP TABLE "My ""notes", told, docs, docs_chunks, plain, parts;
+DROP DOMAIN meaning;
 DROP ROLE reader;

@@ -179,6 +179,11 @@ impl Pending {
         self.end(error, Some(position as u32))
     }
 
+    /// Whether the caller has an answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.lock().held.is_none()
+    }
+
     /// Answers that the next engine is to be asked.
     pub(super) fn hand_over(&self) {
         self.end(&Error::Retiring, None);
@@ -203,7 +208,7 @@ impl Request for Arc<Pending> {
     }
 
     fn abandoned(&self) -> bool {
-        self.caller.gone() || self.lock().held.is_none()
+        self.caller.gone() || self.is_answered()
     }
 
     fn shares_batch_with(&self, other: &Self) -> bool {

@@ -16,7 +16,8 @@ impl Scheduler {
         let mut vectors = Vec::new();
         loop {
             let work = self.next_batch();
-            for (pending, texts) in &work.dropped {
+            // Who has got an error for one of his texts has not gone away.
+            for (pending, texts) in work.dropped.iter().filter(|(pending, _)| !pending.is_answered()) {
                 self.count(&pending.model, Counter::Cancelled, *texts);
             }
             drop(work.dropped);
@@ -87,10 +88,10 @@ impl Scheduler {
             (count + 1, tokens + row.len(), width.max(row.len()))
         });
         let start = Instant::now();
-        self.watchdog.begin();
-        let computed = model.embed(rows, vectors);
-        self.watchdog.end();
-        computed?;
+        {
+            let _watched = self.watchdog.watch();
+            model.embed(rows, vectors)?;
+        }
         let time = start.elapsed();
         self.runs.record(time, count);
         self.count(model, Counter::ComputeMicros, time.as_micros() as usize);

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use vector_embed_protocol::{ChunkRule, Purpose};
 
 use super::super::attach::{drop_trigger, trigger_name};
+use crate::api::backfill;
 use crate::attachment::chunks::link::{Link, check_documents, qualified};
 use crate::attachment::chunks::options::{Names, Options};
 use crate::attachment::chunks::passages;
@@ -25,7 +26,7 @@ use crate::pg::vector::TextArray;
 use crate::pg::wake;
 use crate::pg::warning::{self, notice};
 use crate::queue::{Access, Queue};
-use crate::refresh::chunks::FUNCTION;
+use crate::refresh::chunks::{ChunkJob, FUNCTION};
 
 /// What fires each of the triggers, and the end of its name.
 const EVENTS: [(&str, &str); 4] = [
@@ -95,6 +96,9 @@ fn detach_chunks(relation: pg_sys::Oid, chunk_table: Text<'_>) {
         let table = Table::open_to_change(relation, Change::Drop)?;
         let dropped = keepers(&table, &name);
         let queue = queue_of(&dropped);
+        if let Some(job) = dropped.iter().find_map(|trigger| ChunkJob::of(&table, trigger).ok().flatten()) {
+            backfill::forget_chunks(&job)?;
+        }
         dropped.iter().try_for_each(|trigger| drop_trigger(&table, trigger))?;
         if let Some(queue) = queue.and_then(|name| Queue::open(&table, &name, Access::Read).ok()) {
             let rows = queue.count()?;
