@@ -309,7 +309,7 @@ INSERT INTO moving VALUES (11, 'Waits.');
 INSERT INTO moving VALUES (12, 'Supplied.', array_fill(0.5, ARRAY[384])::vector);
 UPDATE moving SET id = 13 WHERE id = 11;
 UPDATE moving SET id = 11 WHERE id = 12;
-SELECT key1, supplied FROM moving_embedding_queue ORDER BY id;
+SELECT key1, supplied FROM moving_embedding_queue WHERE key1 > 10 ORDER BY id;
 COMMIT;
 CALL vector_embed.drain('moving', '5 min');
 SELECT id, is_of(embedding, body), embedding = array_fill(0.5, ARRAY[384])::vector AS supplied FROM moving ORDER BY id;
