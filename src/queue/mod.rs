@@ -212,9 +212,8 @@ impl<'q> Additions<'q> {
     pub(crate) fn append(&self) -> Result<u64, Error> {
         let Self { queue, rows, asks, moves } = self;
         let columns: Vec<String> = (0..queue.key.len()).map(key_column).collect();
-        let waits = |prefix: &str| {
-            format!("EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named(prefix))
-        };
+        let waits =
+            |prefix: &str| format!("EXISTS (SELECT FROM {} WHERE {})", queue.from(), queue.is_named(prefix));
         let (supplied, source) = match moves {
             true => (
                 "v.asks AND (NOT v.moves OR COALESCE(l.supplied, true))",
@@ -250,7 +249,7 @@ pub(crate) struct Served {
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Vector(Job),
-    Chunks(ChunkJob),
+    Chunks(Box<ChunkJob>),
 }
 
 impl Work {
@@ -307,7 +306,7 @@ pub(crate) fn served(table: &Table) -> Vec<Result<Served, Error>> {
         match (ChunkJob::of(table, &trigger), queue) {
             (Err(error), _) => found.push(Err(error)),
             (Ok(Some(job)), Some(queue)) => {
-                let work = Work::Chunks(job);
+                let work = Work::Chunks(Box::new(job));
                 if !is_known(&found, &work.column()) {
                     found.push(Ok(Served { work, queue }));
                 }

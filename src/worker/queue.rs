@@ -146,7 +146,8 @@ impl Worker {
     /// Serves a batch of each queue.
     fn round(&mut self) -> Result<Round, Failure> {
         let relations = session::transaction(Mode::Read, || queue::relations(None))?;
-        let mut round = Round { has_queues: !relations.is_empty(), has_worked: false, is_cut: false, next: None };
+        let mut round =
+            Round { has_queues: !relations.is_empty(), has_worked: false, is_cut: false, next: None };
         for relation in relations {
             for queue in serve::queues(relation).unwrap_or_else(|failure| vec![Err(failure)]) {
                 self.serve(relation, queue, &mut round);

@@ -7,7 +7,7 @@ use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::process;
-use vector_embed_e2e::sql::execute;
+use vector_embed_e2e::sql::{execute, refused};
 use vector_embed_e2e::wait;
 
 fn count(client: &mut Client, sql: &str) -> i64 {
@@ -89,21 +89,68 @@ fn rows_that_wait_for_a_lock_of_a_trigger_s_have_not_failed() {
     assert_fresh(&mut client, "notes", 50);
 }
 
+/// Has updates of `notes` hang, whatever limits there are for statements.
+fn hang(client: &mut Client) {
+    execute(
+        client,
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN SET LOCAL statement_timeout = 0; PERFORM pg_catalog.pg_sleep(100000); RETURN NEW; END';
+         CREATE TRIGGER hang BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION hang()",
+    );
+}
+
+const HANGING: &str = "pg_stat_activity WHERE wait_event = 'PgSleep'";
+
+fn wait_until_it_hangs(client: &mut Client) {
+    wait::until("the trigger runs", || count(client, &format!("SELECT count(*) FROM {HANGING}")) == 1);
+}
+
+#[test]
+fn a_worker_that_is_cancelled_in_a_trigger_serves_others() {
+    let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    hang(&mut client);
+    execute(&mut client, "INSERT INTO notes VALUES (1, 'hangs')");
+    wait_until_it_hangs(&mut client);
+    notes::create(&mut client, "others", "queue");
+    execute(&mut client, "INSERT INTO others VALUES (1, 'of somebody else')");
+    execute(&mut client, &format!("SELECT pg_cancel_backend(pid) FROM {HANGING}"));
+    wait::until("others have their turn", || {
+        count(&mut client, "SELECT count(*) FROM others_embedding_queue") == 0
+    });
+    assert_fresh(&mut client, "others", 1);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 1);
+}
+
+#[test]
+fn a_backfill_that_is_cancelled_in_a_trigger_leaves_the_session_as_it_was() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    execute(&mut client, &format!("CREATE TABLE notes ({})", notes::COLUMNS));
+    execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 5) AS i");
+    notes::attach(&mut client, "notes", "row");
+    hang(&mut client);
+    let mut filling = cluster.connect();
+    thread::scope(|scope| {
+        let fill = scope.spawn(|| refused(filling.batch_execute("CALL vector_embed.backfill('notes')")));
+        wait_until_it_hangs(&mut client);
+        execute(&mut client, &format!("SELECT pg_cancel_backend(pid) FROM {HANGING}"));
+        assert_eq!(fill.join().expect("it ends").code().code(), "57014");
+    });
+    execute(&mut filling, "DROP TRIGGER hang ON notes");
+    execute(&mut filling, "CALL vector_embed.backfill('notes')");
+    assert_fresh(&mut filling, "notes", 5);
+}
+
 #[test]
 fn a_trigger_that_never_returns_is_cut_short() {
     let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
     let mut client = cluster.connect();
     notes::create(&mut client, "notes", "queue");
-    execute(
-        &mut client,
-        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
-         'BEGIN SET LOCAL statement_timeout = 0; PERFORM pg_catalog.pg_sleep(100000); RETURN NEW; END';
-         CREATE TRIGGER hang BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION hang()",
-    );
+    hang(&mut client);
     execute(&mut client, "INSERT INTO notes VALUES (1, 'hangs')");
-    wait::until("the trigger runs", || {
-        count(&mut client, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1
-    });
+    wait_until_it_hangs(&mut client);
     notes::create(&mut client, "others", "queue");
     execute(&mut client, "INSERT INTO others VALUES (1, 'of somebody else')");
     wait_minutes("others have their turn", || {
