@@ -88,6 +88,8 @@ struct Worker {
 struct Round {
     has_queues: bool,
     has_worked: bool,
+    /// Whether a queue is left alone from now on.
+    has_failed: bool,
     /// Whether it was cut short because the worker is in somebody's way.
     is_cut: bool,
     /// When rows are due that wait for their time.
@@ -116,7 +118,8 @@ impl Worker {
             if round.is_cut || (round.has_worked && is_waiting && begin.elapsed() > TURN) {
                 return Ok(Again::At(SystemTime::now()));
             }
-            if round.has_worked {
+            // After a failure others are looked for, for whom nobody wakes the worker again, while it knows what to leave alone.
+            if round.has_worked || round.has_failed {
                 idle_since = Instant::now();
                 continue;
             }
@@ -146,8 +149,13 @@ impl Worker {
     /// Serves a batch of each queue.
     fn round(&mut self) -> Result<Round, Failure> {
         let relations = session::transaction(Mode::Read, || queue::relations(None))?;
-        let mut round =
-            Round { has_queues: !relations.is_empty(), has_worked: false, is_cut: false, next: None };
+        let mut round = Round {
+            has_queues: !relations.is_empty(),
+            has_worked: false,
+            has_failed: false,
+            is_cut: false,
+            next: None,
+        };
         for relation in relations {
             for queue in serve::queues(relation).unwrap_or_else(|failure| vec![Err(failure)]) {
                 self.serve(relation, queue, &mut round);
@@ -190,6 +198,7 @@ impl Worker {
                     failure.message
                 );
                 self.paused.insert(place, Instant::now() + PAUSE);
+                round.has_failed = true;
                 round.is_due(SystemTime::now() + PAUSE);
             }
         }
