@@ -29,11 +29,7 @@ pub(crate) fn after_commit() -> bool {
 /// Called by PostgreSQL at the end of each transaction. Must not raise an error: the transaction has been committed.
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
-            if QUEUED.replace(false) {
-                wake_for_this_database();
-            }
-        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT if QUEUED.replace(false) => wake_for_this_database(),
         // What was prepared is found by the slow check: whoever commits it need not have this library.
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => QUEUED.set(false),
         _ => {}
