@@ -174,9 +174,10 @@ fn a_text_that_is_not_utf_8_is_an_error_that_costs_the_statement_alone() {
 fn a_text_that_is_too_long_is_an_error_that_names_its_row() {
     let cluster = cluster_with_docs();
     let mut client = cluster.connect();
+    // A word without end: of many words the first would do.
     for statement in [
-        "SELECT embed(repeat('long ', 13420954 * (id = 7)::integer)) FROM docs WHERE id < 9 ORDER BY id",
-        "SELECT count(embed(repeat('long ', 13420954 * (id = 7)::integer))) FROM docs WHERE id < 9",
+        "SELECT embed(repeat('long', 16777220 * (id = 7)::integer)) FROM docs WHERE id < 9 ORDER BY id",
+        "SELECT count(embed(repeat('long', 16777220 * (id = 7)::integer))) FROM docs WHERE id < 9",
     ] {
         let error = refused(client.batch_execute(statement));
         assert_eq!(error.code().code(), "53400", "{error:?}");
