@@ -4,6 +4,7 @@ use postgres::error::DbError;
 use postgres::{Client, Error, GenericClient, Row};
 
 use crate::process::Pid;
+use crate::wait;
 
 /// The vector of a text.
 pub fn embed(client: &mut impl GenericClient, text: &str) -> Result<Vec<f32>, Error> {
@@ -163,4 +164,19 @@ pub fn stat_model(client: &mut impl GenericClient, name: &str) -> Option<ModelRo
         texts: row.get("texts"),
         errors: row.get("errors"),
     })
+}
+
+/// Allows so many queue workers, and waits until this session knows it.
+pub fn set_queue_workers(client: &mut Client, count: i32) {
+    // A session knows the settings once it has the library.
+    execute(client, "LOAD 'vector_embed'");
+    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
+    execute(client, "SELECT pg_reload_conf()");
+    wait::until("the setting is in force", || queue_workers(client) == count);
+}
+
+/// How many queue workers are allowed, as a session knows it.
+pub fn queue_workers(client: &mut Client) -> i32 {
+    let row = client.query_one("SELECT current_setting('vector_embed.queue_workers')::integer", &[]);
+    row.expect("a setting").get(0)
 }

@@ -8,7 +8,7 @@ use vector_embed_e2e::account::new_directory;
 use vector_embed_e2e::cluster::{Cluster, Stop};
 use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::process;
-use vector_embed_e2e::sql::{assert_error, embed, execute, refused};
+use vector_embed_e2e::sql::{assert_error, embed, execute, queue_workers, refused, set_queue_workers};
 use vector_embed_e2e::wait;
 
 /// The queue of a table `notes` of the tests.
@@ -26,13 +26,6 @@ fn workers(cluster: &Cluster) -> Vec<process::Pid> {
     let is_worker =
         |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
     cluster.processes().into_iter().filter(is_worker).collect()
-}
-
-fn set_workers(client: &mut Client, count: i32) {
-    // A session knows the settings once it has the library.
-    execute(client, "LOAD 'vector_embed'");
-    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
-    execute(client, "SELECT pg_reload_conf()");
 }
 
 /// Waits until no rows are queued, without asking anybody for anything.
@@ -116,13 +109,13 @@ fn a_locked_row_holds_up_nobody_and_gets_its_vector_later() {
 fn without_workers_rows_wait_and_drain_says_why() {
     let cluster = Cluster::new();
     let mut client = cluster.connect();
-    set_workers(&mut client, 0);
+    set_queue_workers(&mut client, 0);
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes VALUES (1, 'waits')");
     let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
     assert_error(&error, "55000");
     assert_eq!(queued(&mut client), 1);
-    set_workers(&mut client, 2);
+    set_queue_workers(&mut client, 2);
     wait_until_empty(&mut client);
     assert_fresh(&mut client, "notes", 1);
 }
@@ -157,10 +150,10 @@ fn drain_times_out_and_is_cancelled() {
 fn after_a_restart_pending_rows_get_their_vectors_when_the_extension_is_used() {
     let mut cluster = Cluster::new();
     let mut client = cluster.connect();
-    set_workers(&mut client, 0);
+    set_queue_workers(&mut client, 0);
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
-    set_workers(&mut client, 2);
+    set_queue_workers(&mut client, 2);
     cluster.stop(Stop::Immediate);
     cluster.start();
     // Whatever was noted for the supervisor is gone.
@@ -178,13 +171,13 @@ fn after_a_restart_pending_rows_get_their_vectors_when_the_extension_is_used() {
 fn with_preload_pending_rows_get_their_vectors_when_the_server_starts() {
     let mut cluster = Cluster::with().setting("shared_preload_libraries", "vector_embed").start();
     let mut client = cluster.connect();
-    set_workers(&mut client, 0);
+    set_queue_workers(&mut client, 0);
     for database in ["one", "two", "three"] {
         let mut client = cluster.database(database);
         notes::create(&mut client, "notes", "queue");
         execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
     }
-    set_workers(&mut client, 1);
+    set_queue_workers(&mut client, 1);
     cluster.stop(Stop::Fast);
     cluster.start();
     for database in ["one", "two", "three"] {
@@ -279,13 +272,13 @@ fn what_a_prepared_transaction_has_queued_is_found() {
 fn a_standby_leaves_the_queue_alone_until_it_is_promoted() {
     let primary = Cluster::new();
     let mut client = primary.connect();
-    set_workers(&mut client, 0);
+    set_queue_workers(&mut client, 0);
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
     let standby = primary.standby();
     let mut on_standby = standby.connect();
     // Workers are turned on there, and a supervisor runs.
-    set_workers(&mut on_standby, 2);
+    set_queue_workers(&mut on_standby, 2);
     embed(&mut on_standby, "on a standby").expect("a vector");
     let error = refused(on_standby.batch_execute("CALL vector_embed.drain('notes')"));
     assert_eq!(error.code().code(), "25006", "nothing can be written");
@@ -306,7 +299,7 @@ fn a_subscriber_leaves_items_to_their_publisher() {
     for client in [&mut publisher, &mut subscriber] {
         notes::create(client, "notes", "queue");
     }
-    set_workers(&mut publisher, 0);
+    set_queue_workers(&mut publisher, 0);
     execute(&mut publisher, &format!("CREATE PUBLICATION notes FOR TABLE notes, {QUEUE}"));
     let connection =
         format!("host={} port=5432 user=postgres dbname=postgres", publishing.socket_directory().display());
@@ -321,7 +314,7 @@ fn a_subscriber_leaves_items_to_their_publisher() {
     execute(&mut subscriber, "INSERT INTO own VALUES (1, 'of the subscriber')");
     execute(&mut subscriber, "CALL vector_embed.drain('own', '2 min')");
     assert_eq!(queued(&mut subscriber), 20);
-    set_workers(&mut publisher, 2);
+    set_queue_workers(&mut publisher, 2);
     wait_until_empty(&mut publisher);
     wait_until_empty(&mut subscriber);
     wait::until("the vectors have arrived", || {
@@ -334,7 +327,7 @@ fn a_subscriber_leaves_items_to_their_publisher() {
 fn a_dump_carries_rows_that_wait() {
     let cluster = Cluster::new();
     let mut admin = cluster.connect();
-    set_workers(&mut admin, 0);
+    set_queue_workers(&mut admin, 0);
     let mut source = cluster.database("source");
     notes::create(&mut source, "notes", "queue");
     execute(&mut source, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
@@ -344,7 +337,8 @@ fn a_dump_carries_rows_that_wait() {
     let mut restored = cluster.empty_database("restored");
     cluster.run(&format!("pg_restore -e -d restored {file}"));
     assert_eq!(queued(&mut restored), 20);
-    set_workers(&mut admin, 2);
+    set_queue_workers(&mut admin, 2);
+    wait::until("the other session knows it", || queue_workers(&mut restored) == 2);
     drain(&mut restored);
     assert_fresh(&mut restored, "notes", 20);
     // New rows are queued there, and the queue goes with its table, which no dump says.

@@ -7,7 +7,7 @@ use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::process;
-use vector_embed_e2e::sql::{execute, refused};
+use vector_embed_e2e::sql::{execute, refused, set_queue_workers};
 use vector_embed_e2e::wait;
 
 fn count(client: &mut Client, sql: &str) -> i64 {
@@ -18,12 +18,6 @@ fn workers(cluster: &Cluster) -> usize {
     let is_worker =
         |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
     cluster.processes().iter().filter(|pid| is_worker(pid)).count()
-}
-
-fn set_workers(client: &mut Client, count: i32) {
-    execute(client, "LOAD 'vector_embed'");
-    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
-    execute(client, "SELECT pg_reload_conf()");
 }
 
 /// Waits for what is looked for once a minute, or cut short after one.
@@ -167,11 +161,11 @@ fn queues_are_served_again_after_workers_were_turned_off_and_on() {
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 3000) AS i");
     wait::until("a worker works", || count(&mut client, "SELECT count(embedding) FROM notes") > 0);
-    set_workers(&mut client, 0);
+    set_queue_workers(&mut client, 0);
     wait::until("it has ended", || workers(&cluster) == 0);
     let left = count(&mut client, "SELECT count(*) FROM notes_embedding_queue");
     assert!(left > 0, "it was interrupted");
-    set_workers(&mut client, 2);
+    set_queue_workers(&mut client, 2);
     wait::until("rows are done again", || {
         count(&mut client, "SELECT count(*) FROM notes_embedding_queue") < left
     });
@@ -190,14 +184,14 @@ fn a_copied_database_s_rows_are_found() {
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 10) AS i");
     execute(&mut client, "CALL vector_embed.drain('notes', '1 min')");
     wait::until("workers have ended", || workers(&cluster) == 0);
-    set_workers(&mut admin, 0);
+    set_queue_workers(&mut admin, 0);
     execute(&mut client, "UPDATE notes SET body = 'changed ' || id");
     drop(client);
     wait::until("the session has ended", || {
         count(&mut admin, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'origin'") == 0
     });
     execute(&mut admin, "CREATE DATABASE copy TEMPLATE origin");
-    set_workers(&mut admin, 2);
+    set_queue_workers(&mut admin, 2);
     let mut copy = cluster.connect_to("copy");
     assert_eq!(count(&mut copy, "SELECT count(*) FROM notes_embedding_queue"), 10);
     wait_minutes("the copy is served", || {

@@ -387,7 +387,7 @@ fn two_attached_columns_of_a_table_are_kept_and_counted_apart() {
     let status = client.query("SELECT s::text FROM vector_embed.attachment_status('notes') AS s", &[]);
     let mut status: Vec<String> = status.expect("rows").iter().map(|row| row.get(0)).collect();
     status.sort();
-    assert_eq!(status, ["(e,2,1,0)", "(e_insert,2,2,0)"]);
+    assert_eq!(status, ["(e,2,1,0,0)", "(e_insert,2,2,0,0)"]);
 }
 
 #[test]
