@@ -48,7 +48,7 @@ class Observer:
 
     def wait_until_embedding(self, pid):
         """Returns when the session of this process is in the middle of an embedding."""
-        self.wait_until("SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = %s", pid)
+        self.wait_until("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = %s", pid)
 
 
 @pytest.fixture(scope="module")

@@ -163,8 +163,9 @@ test('a timeout ends the statement', () => withClient(async (client) => {
 test('a cancel ends the statement', () => withClient(async (client) => {
   const pid = await value('SELECT pg_backend_pid()', [], client);
   const ended = assert.rejects(client.query(ENDLESS), { code: '57014' });
-  const embeds = "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $1";
-  while (!await value(embeds, [pid]));
+  const embeds = "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $1";
+  const end = Date.now() + 60_000;
+  while (!await value(embeds, [pid])) assert.ok(Date.now() < end, 'the statement never embeds');
   assert.ok(await value('SELECT pg_cancel_backend($1)', [pid]));
   await ended;
   await client.query(INSERT, ['Next.']);

@@ -32,7 +32,7 @@ fn state(result: Result<(), postgres::Error>) -> String {
 }
 
 fn is_busy(observer: &mut Client, pid: i32) -> bool {
-    let sql = "SELECT coalesce(wait_event = 'Extension', false) FROM pg_stat_activity WHERE pid = $1";
+    let sql = "SELECT coalesce(wait_event_type = 'Extension', false) FROM pg_stat_activity WHERE pid = $1";
     observer.query_opt(sql, &[&pid]).expect("the view can be read").is_some_and(|row| row.get(0))
 }
 

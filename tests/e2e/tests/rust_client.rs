@@ -2,6 +2,7 @@
 //! each other's answers, binary COPY. The other clients are in tests/clients.
 
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pgvector::Vector;
@@ -290,8 +291,10 @@ fn a_cancel_ends_the_statement_and_the_session_goes_on() {
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a row").get(0);
         let token = client.cancel_token();
         let cancel = async {
-            let embeds = "SELECT wait_event = 'Extension' IS TRUE FROM pg_stat_activity WHERE pid = $1";
+            let embeds = "SELECT wait_event_type = 'Extension' IS TRUE FROM pg_stat_activity WHERE pid = $1";
+            let begin = Instant::now();
             while !observer.query_one(embeds, &[&pid]).await.expect("a row").get::<_, bool>(0) {
+                assert!(begin.elapsed() < Duration::from_secs(60), "the statement never embeds");
                 tokio::task::yield_now().await;
             }
             token.cancel_query(NoTls).await.expect("a cancel");

@@ -56,35 +56,35 @@ fn cluster_with_work() -> Cluster {
 /// Where a statement is when it is stopped.
 struct Moment {
     statement: &'static str,
-    wait_event: &'static str,
+    wait_event_type: &'static str,
     /// Texts at the engine that wait.
     queued: i64,
 }
 
 const MOMENTS: [Moment; 5] = [
     // The first batch is computed.
-    Moment { statement: "UPDATE long_docs SET embedding = embed(body)", wait_event: "Extension", queued: 40 },
-    Moment { statement: "SELECT count(embed(body)) FROM long_docs", wait_event: "Extension", queued: 40 },
+    Moment { statement: "UPDATE long_docs SET embedding = embed(body)", wait_event_type: "Extension", queued: 40 },
+    Moment { statement: "SELECT count(embed(body)) FROM long_docs", wait_event_type: "Extension", queued: 40 },
     // Rows are read for the first batch.
-    Moment { statement: "SELECT count(embed(body)) FROM slow_docs", wait_event: "PgSleep", queued: 0 },
+    Moment { statement: "SELECT count(embed(body)) FROM slow_docs", wait_event_type: "Timeout", queued: 0 },
     Moment {
         statement: "INSERT INTO sink SELECT id, embed(body) FROM slow_docs",
-        wait_event: "PgSleep",
+        wait_event_type: "Timeout",
         queued: 0,
     },
     // The reader works on the first batch, and the second is at the engine.
     Moment {
         statement: "INSERT INTO sink SELECT id, embed(body) FROM late_docs",
-        wait_event: "PgSleep",
+        wait_event_type: "Timeout",
         queued: 20,
     },
 ];
 
 impl Moment {
     fn wait_for(&self, observer: &mut Client, session: Pid) {
-        let waiting = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = $2";
+        let waiting = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = $2";
         wait::until(&format!("{} is where it is to be stopped", self.statement), || {
-            let waits = observer.query_opt(waiting, &[&session, &self.wait_event]).expect("the view");
+            let waits = observer.query_opt(waiting, &[&session, &self.wait_event_type]).expect("the view");
             waits.is_some() && stat_engine(observer).is_some_and(|engine| engine.queued_texts >= self.queued)
         });
     }
