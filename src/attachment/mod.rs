@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use vector_embed_protocol::is_model_hash;
 
 use crate::error::{Error, TableFault};
-use crate::pg::table::{Kind, Table, TriggerEntry, trigger_comment, trigger_function};
+use crate::pg::table::{Kind, Table};
+use crate::pg::table_triggers::{TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::trigger::TriggerCall;
 
 /// How a comment of `attach` begins; the rest is JSON.

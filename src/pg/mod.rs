@@ -23,6 +23,7 @@ pub(crate) mod settings;
 pub(crate) mod spi;
 pub(crate) mod statement;
 pub(crate) mod table;
+pub(crate) mod table_triggers;
 pub(crate) mod text;
 pub(crate) mod transaction;
 pub(crate) mod transition;

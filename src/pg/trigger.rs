@@ -7,7 +7,8 @@ use pgrx::{PgMemoryContexts, pg_sys};
 
 use super::row::{Row, StoredRow};
 use super::statement::{Outcome, Statement};
-use super::table::{self, Table};
+use super::table::Table;
+use super::table_triggers::arguments;
 use super::text::from_server;
 use super::transition::{TransitionTable, Written};
 use crate::error::{Error, OrRaise, TableFault};
@@ -63,7 +64,7 @@ impl<'a> TriggerCall<'a> {
     /// What CREATE TRIGGER names between the parentheses.
     pub(crate) fn arguments(&self) -> Vec<String> {
         // SAFETY: the trigger is one of the relation that is open.
-        unsafe { table::arguments(self.trigger()) }
+        unsafe { arguments(self.trigger()) }
     }
 
     /// The trigger's comment.

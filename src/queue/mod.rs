@@ -18,7 +18,8 @@ use crate::attachment::{Timing, fillers, recorded_queue};
 use crate::error::{Error, TableFault};
 use crate::pg::spi;
 use crate::pg::statement::{Cell, CellKind, Command, Rows};
-use crate::pg::table::{KeyColumn, Kind, Table, quote_identifier, trigger_comment, trigger_function};
+use crate::pg::table::{KeyColumn, Kind, Table, quote_identifier};
+use crate::pg::table_triggers::{trigger_comment, trigger_function};
 use crate::refresh::Job;
 use crate::refresh::chunks::{ChunkJob, FUNCTION};
 

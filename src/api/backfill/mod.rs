@@ -15,9 +15,8 @@ use crate::client;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::procedure::ProcedureCall;
 use crate::pg::spi;
-use crate::pg::table::{
-    Table, TriggerEntry, quote_identifier, quote_literal, trigger_comment, trigger_function,
-};
+use crate::pg::table::{Table, quote_identifier, quote_literal};
+use crate::pg::table_triggers::{TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::text::Text;
 use crate::pg::transaction::{Committing, wait_for_writers};
 use crate::pg::warning::notice;

@@ -23,7 +23,8 @@ use crate::error::{ColumnFault, Error, OrRaise};
 use crate::pg::procedure::ProcedureCall;
 use crate::pg::settings::Model;
 use crate::pg::spi;
-use crate::pg::table::{Change, Table, TriggerEntry, quote_identifier, trigger_comment};
+use crate::pg::table::{Change, Table, quote_identifier};
+use crate::pg::table_triggers::{TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::text::{ServerText, Text};
 use crate::pg::transaction::Committing;
 use crate::pg::types::{Type, VectorKind};
@@ -173,7 +174,7 @@ impl Old {
 
 /// Tables of the same owner that have chunks somewhere.
 fn documents_of(chunks: &Table) -> Result<Vec<pg_sys::Oid>, Error> {
-    let function = crate::pg::table::trigger_function(crate::refresh::chunks::FUNCTION);
+    let function = trigger_function(crate::refresh::chunks::FUNCTION);
     let sql = format!(
         "SELECT DISTINCT t.tgrelid::pg_catalog.oid::pg_catalog.text FROM pg_catalog.pg_trigger AS t \
          JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid WHERE t.tgfoid = {} AND c.relowner = {}",

@@ -12,9 +12,8 @@ use crate::client::vectors;
 use crate::error::{ColumnFault, Error, OrRaise, TableFault};
 use crate::pg::settings::Model;
 use crate::pg::spi;
-use crate::pg::table::{
-    Change, Kind, Moment, Table, TriggerEntry, quote_identifier, quote_literal, trigger_function,
-};
+use crate::pg::table::{Change, Kind, Moment, Table, quote_identifier, quote_literal};
+use crate::pg::table_triggers::{TriggerEntry, trigger_function};
 use crate::pg::text::{ServerText, Text};
 use crate::pg::vector::TextArray;
 use crate::pg::wake;

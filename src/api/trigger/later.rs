@@ -5,16 +5,17 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::changes::Changes;
+use crate::attachment::recorded_queue;
 use crate::attachment::target::Target;
-use crate::attachment::{check_kind, recorded_queue};
 use crate::client;
 use crate::error::{Error, OrRaise, TriggerFault};
 use crate::pg::exact::Exact;
 use crate::pg::identity::Restricted;
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
-use crate::pg::table::{KeyColumn, Moment};
-use crate::pg::trigger::{Event, Nothing, TriggerCall};
+use crate::pg::table::KeyColumn;
+use crate::pg::trigger::{Nothing, TriggerCall};
 use crate::pg::{wake, warning};
 use crate::queue::{self, Access, Additions, Queue};
 
@@ -40,38 +41,20 @@ pub(super) fn wake_workers() {
 
 /// Queues the statement's rows that need their vectors made; returns how many.
 fn queue_rows(call: &TriggerCall<'_>) -> Result<u64, Error> {
-    let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
-    let missing = |referencing| fault(TriggerFault::TransitionTables { referencing });
-    let (mut old_rows, mut new_rows) = match call.event() {
-        Event::AfterInsertStatement => {
-            (None, call.new_rows().ok_or_else(|| missing("NEW TABLE AS new_rows"))?)
-        }
-        Event::AfterUpdateStatement => match (call.old_rows(), call.new_rows()) {
-            (Some(old_rows), Some(new_rows)) => (Some(old_rows), new_rows),
-            _ => return Err(missing("OLD TABLE AS old_rows NEW TABLE AS new_rows")),
-        },
-        _ => {
-            return Err(fault(TriggerFault::Event { expected: "after INSERT or UPDATE for each statement" }));
-        }
-    };
-    let table = call.table();
-    check_kind(&table)?;
-    let target = Target::of_trigger(call, FUNCTION, Moment::After)?;
-    // An UPDATE fills both tables row by row, so that a row is at the same place in each, also if its key changed.
-    if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
-        return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
-    }
+    let mut changes = Changes::of(call, FUNCTION)?;
     // Only the owner can have written the comment, so nobody else says to which table his privileges write.
     let name = recorded_queue(call.comment().as_deref(), &call.arguments());
-    let name = name.ok_or_else(|| fault(TriggerFault::NoQueue))?;
-    let queue = Queue::open(&table, &name, Access::Write)?;
+    let no_queue =
+        || Error::Trigger { function: FUNCTION, trigger: call.name(), fault: TriggerFault::NoQueue };
+    let table = call.table();
+    let queue = Queue::open(&table, &name.ok_or_else(no_queue)?, Access::Write)?;
     let mut additions = Additions::new(&queue);
     let by_worker = queue::is_written_by_worker(table.oid()) && call.depth() == 1;
+    let target = changes.target.clone();
     let mut scratch = Scratch::new();
     {
         let _exact = Exact::for_others();
-        while let Some(new) = new_rows.next() {
-            let old = old_rows.as_mut().and_then(|rows| rows.next());
+        while let Some((old, new)) = changes.next_row() {
             scratch.within(|| match old {
                 Some(old) if by_worker => follow(&mut additions, &target, old, new),
                 old => add(&mut additions, &target, old, new),

@@ -5,16 +5,17 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::changes::Changes;
+use crate::attachment::Terms;
 use crate::attachment::target::Target;
-use crate::attachment::{Terms, check_kind};
 use crate::client::vectors;
-use crate::error::{Error, OrRaise, Place, TableFault, TriggerFault};
+use crate::error::{Error, OrRaise, Place, TableFault};
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
-use crate::pg::table::{Moment, Table};
+use crate::pg::table::Table;
 use crate::pg::transaction::Subtransaction;
 use crate::pg::transition::{Waiting, WriteBack, Written};
-use crate::pg::trigger::{Event, Nothing, TriggerCall};
+use crate::pg::trigger::{Nothing, TriggerCall};
 use crate::pg::vector::Vector;
 
 const FUNCTION: &str = "embed_statement";
@@ -59,32 +60,12 @@ fn embed_statement(call: TriggerCall<'_>) -> Nothing {
 
 /// Computes what the statement's rows lack.
 fn compute(call: &TriggerCall<'_>) -> Result<Option<(Written, WriteBackOf)>, Error> {
-    let fault = |fault| Error::Trigger { function: FUNCTION, trigger: call.name(), fault };
-    let missing = |referencing| fault(TriggerFault::TransitionTables { referencing });
-    let (mut old_rows, mut new_rows) = match call.event() {
-        Event::AfterInsertStatement => {
-            (None, call.new_rows().ok_or_else(|| missing("NEW TABLE AS new_rows"))?)
-        }
-        Event::AfterUpdateStatement => match (call.old_rows(), call.new_rows()) {
-            (Some(old_rows), Some(new_rows)) => (Some(old_rows), new_rows),
-            _ => return Err(missing("OLD TABLE AS old_rows NEW TABLE AS new_rows")),
-        },
-        _ => {
-            return Err(fault(TriggerFault::Event { expected: "after INSERT or UPDATE for each statement" }));
-        }
-    };
-    let table = call.table();
-    check_kind(&table)?;
-    let target = Target::of_trigger(call, FUNCTION, Moment::After)?;
-    // An UPDATE fills both tables row by row, so that a row is at the same place in each, also if its key changed.
-    if old_rows.as_ref().is_some_and(|old_rows| old_rows.len() != new_rows.len()) {
-        return Err(Error::Internal("the transition tables of an UPDATE have different lengths"));
-    }
+    let mut changes = Changes::of(call, FUNCTION)?;
+    let (table, target) = (call.table(), changes.target.clone());
     let attempt = attempt(&table, &target, call.depth());
     let mut batch = Batch::new(call, &table, &target)?;
     let mut scratch = Scratch::new();
-    while let Some(new) = new_rows.next() {
-        let old = old_rows.as_mut().and_then(|rows| rows.next());
+    while let Some((old, new)) = changes.next_row() {
         let text = scratch.within(|| {
             let is_wanted = match old {
                 None => !new.has_vector(target.embedding),

@@ -24,7 +24,8 @@ use crate::pg::exact::Exact;
 use crate::pg::memory::Scratch;
 use crate::pg::row::Row;
 use crate::pg::statement::{self, Rows};
-use crate::pg::table::{Table, TriggerEntry, trigger_comment, trigger_function};
+use crate::pg::table::Table;
+use crate::pg::table_triggers::{TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::text::Text;
 use sync::{Cut, Look, Sync, named, put_document};
 

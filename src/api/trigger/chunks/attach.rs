@@ -18,9 +18,8 @@ use crate::error::{Error, OrRaise, TableFault};
 use crate::pg::lookup::Json;
 use crate::pg::settings::Model;
 use crate::pg::spi;
-use crate::pg::table::{
-    Change, Table, TriggerEntry, quote_identifier, quote_literal, trigger_comment, trigger_function,
-};
+use crate::pg::table::{Change, Table, quote_identifier, quote_literal};
+use crate::pg::table_triggers::{TriggerEntry, trigger_comment, trigger_function};
 use crate::pg::text::Text;
 use crate::pg::vector::TextArray;
 use crate::pg::wake;

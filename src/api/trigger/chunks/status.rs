@@ -2,7 +2,8 @@
 
 use crate::attachment::chunks::link::Link;
 use crate::attachment::chunks::options::Options;
-use crate::pg::table::{Table, quote_identifier, trigger_function};
+use crate::pg::table::{Table, quote_identifier};
+use crate::pg::table_triggers::trigger_function;
 use crate::refresh::chunks::FUNCTION;
 
 /// What is counted of the documents of one chunk table.
