@@ -14,7 +14,7 @@ COMMENT ON VIEW vector_embed.models IS 'the installed models; starts the engine 
 COMMENT ON COLUMN vector_embed.models.name IS 'name by which embed() knows the model';
 COMMENT ON COLUMN vector_embed.models.dimensions IS 'length of its vectors; NULL where only loading it tells';
 COMMENT ON COLUMN vector_embed.models.max_tokens IS 'tokens it takes of a text, special tokens and prompt included';
-COMMENT ON COLUMN vector_embed.models.pooling IS 'how token vectors become one: mean, cls, max, lasttoken, mean_sqrt_len_tokens';
+COMMENT ON COLUMN vector_embed.models.pooling IS 'how token vectors become one: mean, cls, max, lasttoken, mean_sqrt_len_tokens, weightedmean';
 COMMENT ON COLUMN vector_embed.models.normalized IS 'whether vectors are brought to unit length';
 COMMENT ON COLUMN vector_embed.models.document_prompt IS 'prompt that embed() puts before a text';
 COMMENT ON COLUMN vector_embed.models.query_prompt IS 'prompt that embed_query() puts before a text';
