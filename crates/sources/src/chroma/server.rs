@@ -196,7 +196,8 @@ struct Page {
     documents: Option<Vec<Option<String>>>,
     metadatas: Option<Vec<Option<Json>>>,
     uris: Option<Vec<Option<String>>>,
-    embeddings: Option<Vec<Option<Vec<f32>>>>,
+    /// A number that is not one is null in JSON.
+    embeddings: Option<Vec<Option<Vec<Option<f32>>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -217,10 +218,14 @@ impl Page {
             document: documents.next().flatten(),
             metadata: metadatas.next().flatten(),
             uri: uris.next().flatten(),
-            vector: vectors.next().flatten(),
+            vector: vectors.next().flatten().map(numbers),
         };
         self.ids.into_iter().map(row).collect()
     }
+}
+
+fn numbers(told: Vec<Option<f32>>) -> Vec<f32> {
+    told.into_iter().map(|number| number.unwrap_or(f32::NAN)).collect()
 }
 
 fn column<T>(values: Option<Vec<Option<T>>>) -> std::vec::IntoIter<Option<T>> {

@@ -15,7 +15,7 @@ use vector_embed_sources::chroma::Server;
 use vector_embed_sources::http::{Address, Options};
 use vector_embed_sources::sqlite::InvalidText;
 use vector_embed_sources::{
-    Comparison, Error, Filter, Host, OnError, Operand, Operation, Scan, Source, Type,
+    Comparison, Error, Filter, Host, OnError, Operand, Operation, Problem, Scan, Source, Type, Value,
 };
 
 use crate::directories::check_source;
@@ -193,6 +193,60 @@ fn failures_that_pass_are_tried_again_and_chunks_put_together() {
         requests.iter().all(|request| request.to_lowercase().contains("authorization: bearer secret\r\n"))
     );
     assert!(requests[4].contains(r#""offset":0"#) && requests[5].contains(r#""offset":1"#), "{requests:?}");
+}
+
+#[test]
+fn numbers_of_a_server_arrive_to_the_last_bit() {
+    let floats = [117.63331139400017, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, 2.2250738585072014e-308];
+    let told = floats.map(|float| format!("{float:?}"));
+    let metadata = format!(r#"{{"many": [{}], "whole": 9223372036854775807}}"#, told.join(", "));
+    let mut answers = opening();
+    answers.push(answer("200 OK", &format!(r#"{{"ids": ["a"], "metadatas": [{metadata}]}}"#)));
+    let scripted = Scripted::start(answers);
+    let source = server(&scripted.address, host());
+    let mut rows = source.open(&scan("c", &[("metadata", Type::Jsonb)])).expect("rows");
+    assert!(rows.next().expect("a row"));
+    let Value::Json(text) = rows.value(0).expect("metadata") else { panic!("no JSON") };
+    for float in &told {
+        assert!(text.contains(float.as_str()), "{float} in {text}");
+    }
+    assert!(text.contains("9223372036854775807"), "{text}");
+    scripted.requests();
+}
+
+#[test]
+fn a_vector_with_a_number_that_is_none_costs_its_own_row_alone() {
+    let page = r#"{"ids": ["a", "b"], "embeddings": [[1.5, null], [1.5, 2]]}"#;
+    let columns = [("id", Type::Text), ("embedding", Type::Vector(Some(2)))];
+    let start = || {
+        let mut answers = opening();
+        answers.push(answer("200 OK", page));
+        Scripted::start(answers)
+    };
+    let scripted = start();
+    let source = server(&scripted.address, host());
+    let mut rows = source.open(&scan("c", &columns)).expect("rows");
+    let mut vectors = Vec::new();
+    for _ in 0..2 {
+        assert!(rows.next().expect("a row"));
+        vectors.push(match rows.value(1).expect("a vector or none") {
+            Value::Vector(numbers) => Some(numbers.to_vec()),
+            Value::Null => None,
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(vectors, [None, Some(vec![1.5, 2.0])]);
+    assert_eq!(rows.losses().values, 1);
+    scripted.requests();
+
+    let scripted = start();
+    let source = server(&scripted.address, host());
+    let strict = Scan { on_error: OnError::Error, ..scan("c", &columns) };
+    let mut rows = source.open(&strict).expect("rows");
+    assert!(rows.next().expect("a row"));
+    let error = rows.value(1).expect_err("it is no vector");
+    assert!(matches!(&error, Error::Value(bad) if bad.problem == Problem::NotFinite), "{error:?}");
+    scripted.requests();
 }
 
 #[test]
