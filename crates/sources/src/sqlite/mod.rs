@@ -103,7 +103,10 @@ impl Sqlite {
         let refuse = |reason: String| Error::Unimportable { table: name.to_owned(), reason };
         let relation = schema::relation(database.connection(), name)
             .map_err(|error| refuse(file::says(&error.to_string())))?
-            .ok_or_else(|| refuse("it is a virtual table".to_owned()))?;
+            .ok_or_else(|| refuse("its name is not valid UTF-8".to_owned()))?;
+        if let Some(column) = relation.nameless {
+            return Err(refuse(format!("the name of its column \"{column}\" is not valid UTF-8")));
+        }
         if relation.columns.len() > MAX_COLUMNS {
             return Err(refuse(format!(
                 "it has {} columns, and tables of PostgreSQL have at most {MAX_COLUMNS}",

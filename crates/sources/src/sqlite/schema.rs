@@ -12,6 +12,9 @@ pub(super) struct Relation {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) columns: Vec<Attribute>,
+    /// The first column whose name is not UTF-8, with what is not replaced. No SQL can name it, and what SQLite does
+    /// not know as a name in double quotes it takes for text; so it is none of the columns.
+    pub(super) nameless: Option<String>,
     /// By what its rows are told apart.
     pub(super) key: Key,
 }
@@ -122,7 +125,7 @@ pub(super) fn relation(connection: &Connection, name: &str) -> rusqlite::Result<
     let name = text(row.get_ref(0)?);
     let kind = if text(row.get_ref(1)?) == "view" { Kind::View } else { Kind::Table };
     let mut columns = Vec::new();
-    let mut primary = Vec::new();
+    let (mut primary, mut is_key_whole, mut nameless) = (Vec::new(), true, None);
     let mut statement = connection.prepare(
         "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid",
     )?;
@@ -130,7 +133,12 @@ pub(super) fn relation(connection: &Connection, name: &str) -> rusqlite::Result<
     while let Some(row) = rows.next()? {
         let declared = text(row.get_ref(1)?);
         let place: i64 = row.get(3)?;
-        let column = text(row.get_ref(0)?);
+        let ValueRef::Text(bytes) = row.get_ref(0)? else { continue };
+        let Ok(column) = std::str::from_utf8(bytes).map(str::to_owned) else {
+            nameless.get_or_insert_with(|| String::from_utf8_lossy(bytes).into_owned());
+            is_key_whole &= place == 0;
+            continue;
+        };
         if place > 0 {
             primary.push((place, column.clone()));
         }
@@ -142,9 +150,10 @@ pub(super) fn relation(connection: &Connection, name: &str) -> rusqlite::Result<
             is_rowid: false,
         });
     }
-    let mut relation = Relation { name, kind, columns, key: Key::Number };
+    let mut relation = Relation { name, kind, columns, nameless, key: Key::Number };
     if kind == Kind::Table {
         primary.sort();
+        primary.retain(|_| is_key_whole);
         relation.find_key(connection, primary.into_iter().map(|(_, column)| column).collect());
     }
     Ok(Some(relation))

@@ -105,6 +105,51 @@ fn a_name_that_is_no_column_is_not_taken_for_text() {
     assert!(matches!(result, Err(Error::NoColumn { .. })), "{result:?}");
 }
 
+/// Makes `caf?` in the file a name that is not UTF-8.
+fn spoil_names(fixture: &Fixture) {
+    let mut bytes = std::fs::read(fixture.path()).expect("a file");
+    let places: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, four)| four == b"caf?").map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at + 3] = 0xe9);
+    std::fs::write(fixture.path(), bytes).expect("written");
+}
+
+#[test]
+fn a_column_whose_name_is_not_utf_8_is_never_read_as_its_name() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t(id INTEGER, \"caf?\" TEXT); INSERT INTO t VALUES (1, 'x'); CREATE TABLE u(id INTEGER)",
+    );
+    spoil_names(&fixture);
+    match fixture.source().tables(&|_| true) {
+        Err(Error::Unimportable { table, reason }) => {
+            assert_eq!((&*table, &*reason), ("t", "the name of its column \"caf\u{fffd}\" is not valid UTF-8"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Without it the table can be read.
+    let columns = [("id", Type::Bigint), ("caf\u{fffd}", Type::Text)];
+    assert_eq!(read(&fixture.source(), &scan("t", &columns[..1])).expect("rows"), [["1"]]);
+    let result = read(&fixture.source(), &scan("t", &columns));
+    assert!(matches!(result, Err(Error::NoColumn { .. })), "{result:?}");
+    let found: Vec<_> =
+        fixture.source().check().expect("a check").collect::<Result<_, _>>().expect("findings");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].table == "t" && found[0].problem.contains("not valid UTF-8"), "{found:?}");
+}
+
+#[test]
+fn a_table_whose_name_is_not_utf_8_is_refused_and_not_left_out() {
+    let fixture = Fixture::new("CREATE TABLE \"caf?\"(id INTEGER)");
+    spoil_names(&fixture);
+    match fixture.source().tables(&|_| true) {
+        Err(Error::Unimportable { table, reason }) => {
+            assert_eq!((&*table, &*reason), ("caf\u{fffd}", "its name is not valid UTF-8"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn tables_that_are_too_wide_are_refused_by_name() {
     let columns: Vec<String> = (0..1601).map(|number| format!("c{number}")).collect();
