@@ -8,6 +8,7 @@ mod file;
 mod query;
 mod rows;
 mod schema;
+mod shadow;
 
 use std::path::PathBuf;
 

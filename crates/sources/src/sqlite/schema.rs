@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
+use super::shadow::virtual_tables;
 use crate::table::Kind;
 use crate::value::Type;
 
@@ -97,21 +98,17 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Names of the tables and views that belong to the file's users, in order.
-///
-/// Virtual tables are programs, which keep what they have in tables of their own, named after them. Neither is given.
+/// Names of the tables and views that belong to the file's users, in order: no virtual tables, nor those in which these
+/// keep what they have.
 pub(super) fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let virtual_tables = virtual_tables(connection)?;
     let mut statement = connection.prepare(
-        "SELECT name FROM sqlite_schema AS s WHERE (type = 'view' OR type = 'table' AND rootpage <> 0) \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-         AND NOT EXISTS (SELECT 1 FROM sqlite_schema AS v WHERE v.type = 'table' AND v.rootpage = 0 \
-             AND substr(s.name, 1, length(v.name) + 1) = v.name || '_' \
-             AND substr(s.name, length(v.name) + 2) IN ('data', 'idx', 'content', 'docsize', 'config', 'segments', \
-                 'segdir', 'stat', 'node', 'rowid', 'parent', 'chunks', 'rowids', 'info', 'vector_chunks00')) \
-         ORDER BY name",
+        "SELECT name FROM sqlite_schema WHERE (type = 'view' OR type = 'table' AND rootpage <> 0) \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
     let names = statement.query_map([], |row| Ok(text(row.get_ref(0)?)))?;
-    names.collect()
+    let is_users = |name: &String| !virtual_tables.iter().any(|known| known.keeps(name));
+    names.filter(|name| name.as_ref().map_or(true, is_users)).collect()
 }
 
 /// A relation by its name; `None` if there is none, or it is virtual.
@@ -187,7 +184,7 @@ impl Relation {
 }
 
 /// Text, with what is not UTF-8 replaced: names that were made by others.
-fn text(value: ValueRef<'_>) -> String {
+pub(super) fn text(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         ValueRef::Integer(number) => number.to_string(),

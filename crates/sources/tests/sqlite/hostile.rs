@@ -81,6 +81,20 @@ fn virtual_tables_and_what_is_theirs_are_left_out() {
 }
 
 #[test]
+fn a_table_named_after_a_virtual_one_is_the_user_s_unless_the_module_makes_it() {
+    let fixture = Fixture::new(
+        "CREATE TABLE notes_content(id INTEGER PRIMARY KEY, t TEXT); \
+         CREATE VIRTUAL TABLE video USING fts5(t); CREATE TABLE video_segments(id INTEGER); \
+         CREATE TABLE video_chunks(id INTEGER); CREATE VIRTUAL TABLE notes USING fts5(t, content = 'notes_content'); \
+         CREATE VIRTUAL TABLE \"old words\" USING fts4(t); CREATE TABLE \"old words_data\"(id INTEGER); \
+         CREATE VIRTUAL TABLE places USING rtree(id, x0, x1); CREATE TABLE places_info(id INTEGER)",
+    );
+    let names: Vec<String> =
+        fixture.source().tables(&|_| true).expect("tables").into_iter().map(|table| table.name).collect();
+    assert_eq!(names, ["notes_content", "old words_data", "places_info", "video_chunks", "video_segments"]);
+}
+
+#[test]
 fn a_schema_that_was_tampered_with_is_an_error() {
     let fixture = Fixture::new("CREATE TABLE t(x TEXT); CREATE TABLE u(x TEXT)");
     let connection = fixture.connect();
