@@ -182,8 +182,12 @@ fn vector_problem(vector: &[f32], declared: Option<u16>) -> Option<Problem> {
     }
 }
 
-fn accepted(scan: &Scan, filter: &Filter) -> Accepted {
-    let is_id = scan.table != CATALOG && filter.column == "id" && filter.of == Type::Text;
+/// Ids that are stripped or made hexadecimal are other ids in the store, so that it cannot look for them.
+fn accepted(scan: &Scan, filter: &Filter, invalid_text: InvalidText) -> Accepted {
+    let is_id = scan.table != CATALOG
+        && filter.column == "id"
+        && filter.of == Type::Text
+        && invalid_text == InvalidText::Error;
     match filter.operation {
         Operation::Compare(Comparison::Equal) | Operation::In if is_id => Accepted::Fully,
         _ => Accepted::No,
@@ -240,7 +244,7 @@ impl Source for Directory {
 
     fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error> {
         let store = self.store()?;
-        let accepted = filters.iter().map(|filter| accepted(scan, filter)).collect();
+        let accepted = filters.iter().map(|filter| accepted(scan, filter, self.invalid_text)).collect();
         if scan.table == CATALOG {
             let rows = self.collections(&store)?.len() as f64;
             return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });

@@ -129,7 +129,7 @@ impl Source for Server {
 
     fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error> {
         let client = self.client()?;
-        let accepted = filters.iter().map(|filter| accepted(scan, filter)).collect();
+        let accepted = filters.iter().map(|filter| accepted(scan, filter, self.invalid_text)).collect();
         if scan.table == CATALOG {
             let rows = self.collections(&client)?.len() as f64;
             return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });

@@ -1,13 +1,15 @@
 //! Whole directories.
 
+use rusqlite::Connection;
 use vector_embed_sources::sqlite::InvalidText;
 use vector_embed_sources::{
-    Comparison, Error, Filter, Kind, OnError, Operand, Operation, Problem, Scan, Source, Type, Value,
+    Accepted, Comparison, Error, Filter, Kind, OnError, Operand, Operation, Problem, Scan, Source, Type,
+    Value,
 };
 
 use crate::support::{
-    COLUMNS, Collection, Ranking, Read, Store, VERSIONS, directory, directory_of, distance, explain, ids,
-    read, same, scan,
+    COLUMNS, Collection, Ranking, Read, Store, VERSIONS, copy, directory, directory_of, distance, explain,
+    ids, ids_or_null, read, same, scan,
 };
 
 fn without_nul(text: Option<String>) -> Option<String> {
@@ -222,6 +224,35 @@ fn ids_and_limits_are_left_to_the_store() {
     assert_eq!(ids(rows.as_mut()), ["segments-00003", "segments-00007"]);
     let limited = Scan { limit: Some(3), ..scan("segments", &[("id", Type::Text)]) };
     assert_eq!(ids(source.open(&limited).expect("rows").as_mut()).len(), 3);
+}
+
+#[test]
+fn an_id_that_is_not_told_as_it_is_stored_is_found() {
+    let store = copy(&Store::of("1.5.9", "small").path);
+    Connection::open(store.path().join("chroma.sqlite3"))
+        .and_then(|database| {
+            let rename = "UPDATE embeddings SET embedding_id = 'pl' || char(0) || 'ain' WHERE embedding_id = 'plain'";
+            database.execute(rename, ())
+        })
+        .expect("an id with NUL");
+    let mut source = directory(store.path());
+    let mut with = |invalid_text, id: &str| {
+        source.invalid_text = invalid_text;
+        let mut wanted = scan("nul", &[("id", Type::Text)]);
+        let operation = Operation::Compare(Comparison::Equal);
+        let filter = Filter { column: "id".to_owned(), of: Type::Text, operation };
+        let plan = source.plan(&wanted, std::slice::from_ref(&filter)).expect("a plan");
+        // As PostgreSQL does it: what the store does not apply is compared after reading.
+        if plan.accepted != [Accepted::No] {
+            wanted.filters.push(filter);
+            wanted.operands.push(Operand::Text(id.to_owned()));
+        }
+        let found = ids_or_null(source.open(&wanted).expect("rows").as_mut());
+        (plan.accepted[0], found.iter().filter(|found| found.as_deref() == Some(id)).count())
+    };
+    assert_eq!(with(InvalidText::Strip, "plain"), (Accepted::No, 1));
+    assert_eq!(with(InvalidText::Hex, "\\x706c0061696e"), (Accepted::No, 1));
+    assert_eq!(with(InvalidText::Error, "nul"), (Accepted::Fully, 1));
 }
 
 #[test]

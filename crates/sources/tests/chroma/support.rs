@@ -195,9 +195,14 @@ pub(crate) fn read_collection(path: &Path, name: &str) -> Read {
 
 /// The ids of a scan's rows, in their order.
 pub(crate) fn ids(rows: &mut dyn Rows) -> Vec<String> {
+    ids_or_null(rows).into_iter().map(|id| id.expect("an id")).collect()
+}
+
+/// The same, where some may not fit.
+pub(crate) fn ids_or_null(rows: &mut dyn Rows) -> Vec<Option<String>> {
     let mut ids = Vec::new();
     while rows.next().expect("a row or the end") {
-        ids.push(text(rows.value(0).expect("an id")).expect("an id"));
+        ids.push(text(rows.value(0).expect("an id or NULL")));
     }
     ids
 }
