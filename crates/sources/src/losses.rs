@@ -35,6 +35,12 @@ impl Losses {
         }
     }
 
+    /// Tells that rows may be missing which nobody can count.
+    pub fn incomplete(&mut self, error: Error) {
+        self.incomplete = true;
+        self.first.get_or_insert_with(|| Box::new(error));
+    }
+
     /// Counts rows.
     pub fn rows(&mut self, count: u64, error: Error) {
         self.rows += count;

@@ -37,6 +37,9 @@ use store::Store;
 /// pgvector's limit.
 const MAX_DIMENSIONS: usize = 16_000;
 
+/// Rows of a collection that cannot be counted.
+const UNKNOWN_ROWS: u64 = 1000;
+
 /// The table that lists the collections.
 const CATALOG: &str = "collections";
 
@@ -250,7 +253,11 @@ impl Source for Directory {
             return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });
         }
         let collection = self.collection(&store, &scan.table)?;
-        let rows = catalog::count(&store, &collection)?;
+        let rows = match catalog::count(&store, &collection) {
+            // What can be read is read nevertheless.
+            Err(Error::Damaged { .. }) => UNKNOWN_ROWS,
+            rows => rows?,
+        };
         Ok(Plan { accepted, estimate: estimate(scan, rows, collection.dimension) })
     }
 

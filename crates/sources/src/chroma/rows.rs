@@ -97,8 +97,7 @@ impl CollectionRows {
             // What was found before the damage is given; what lies behind it cannot be counted.
             Err(error @ Error::Damaged { .. }) if self.wanted.on_error == OnError::Null => {
                 self.last = i64::MAX;
-                self.losses.incomplete = true;
-                self.losses.first.get_or_insert_with(|| Box::new(error));
+                self.losses.incomplete(error);
                 Ok(())
             }
             result => result,
@@ -107,16 +106,22 @@ impl CollectionRows {
 
     fn look_up(&mut self, ids: &BTreeSet<String>) -> Result<(), Error> {
         let Some(segment) = &self.collection.metadata_segment else { return Ok(()) };
-        let failed = |error| self.store.failed(&error);
+        let failed = |error: rusqlite::Error| self.store.failed(&error);
         let select = "SELECT id FROM embeddings WHERE segment_id = ?1 AND embedding_id = ?2";
         let mut statement = self.store.connection().prepare_cached(select).map_err(failed)?;
         for id in ids {
             if (self.store.interrupted)() {
                 return Err(Error::Interrupted);
             }
-            let number = statement.query_row((segment, id), |row| row.get(0)).optional().map_err(failed)?;
-            if let Some(number) = number {
-                self.ahead.push_back((number, id.clone().into_bytes()));
+            let found = statement.query_row((segment, id), |row| row.get(0)).optional().map_err(failed);
+            match found {
+                Ok(Some(number)) => self.ahead.push_back((number, id.clone().into_bytes())),
+                Ok(None) => {}
+                // Others may be found all the same.
+                Err(error @ Error::Damaged { .. }) if self.wanted.on_error == OnError::Null => {
+                    self.losses.rows(1, error);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())

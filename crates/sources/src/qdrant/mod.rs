@@ -92,18 +92,20 @@ impl Opened {
         }
     }
 
-    /// A collection, with the number of its points.
     fn collection(&self, name: &str) -> Result<Option<Collection>, Error> {
         match self {
             Self::Server(server) => server.collection(name),
             Self::Directory(local) => {
-                let Some(mut found) = local.collections()?.into_iter().find(|found| found.name == name)
-                else {
-                    return Ok(None);
-                };
-                found.points = Some(local.count(name)?);
-                Ok(Some(found))
+                Ok(local.collections()?.into_iter().find(|found| found.name == name))
             }
+        }
+    }
+
+    /// The number of a collection's points, if the store tells.
+    fn points(&self, collection: &Collection) -> Result<Option<u64>, Error> {
+        match self {
+            Self::Server(_) => Ok(collection.points),
+            Self::Directory(local) => local.count(&collection.name).map(Some),
         }
     }
 }
@@ -153,7 +155,12 @@ impl Source for Qdrant {
         let relation = self.relation(&opened, &scan.table)?;
         let (rows, bytes) = match &relation {
             Relation::Collection(collection) => {
-                (collection.points.unwrap_or(1000) as f64, collection.bytes())
+                let points = match opened.points(collection) {
+                    // What can be read is read nevertheless.
+                    Err(Error::Damaged { .. }) => None,
+                    points => points?,
+                };
+                (points.unwrap_or(1000) as f64, collection.bytes())
             }
             Relation::Catalog(names) => (names.len() as f64, PAGE),
         };
@@ -198,7 +205,9 @@ impl Source for Qdrant {
             Relation::Catalog(names) => {
                 let mut collections = Vec::new();
                 for name in &names {
-                    collections.extend(opened.collection(name)?);
+                    let Some(mut collection) = opened.collection(name)? else { continue };
+                    collection.points = opened.points(&collection)?;
+                    collections.push(collection);
                 }
                 return Ok(Box::new(CollectionRows::open(collections, scan, &self.place())?));
             }

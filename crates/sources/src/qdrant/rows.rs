@@ -11,7 +11,8 @@ use crate::value::{Type, Value};
 
 /// Where points come from.
 pub(super) trait Points {
-    /// Fetches some more. Points that cannot be read come as errors. False: there are none after these.
+    /// Fetches some more. Points that cannot be read come as errors. False: there are none after these. What was fetched
+    /// before an error is there, too.
     fn fetch(&mut self, into: &mut VecDeque<Result<Point, Error>>) -> Result<bool, Error>;
 
     /// Begins anew: with points of these ids, or all.
@@ -128,7 +129,14 @@ impl Rows for PointRows {
                 }
                 Some(Err(error)) if self.scan.on_error == OnError::Null => self.losses.rows(1, error),
                 Some(Err(error)) => return Err(error),
-                None if self.more => self.more = self.points.fetch(&mut self.fetched)?,
+                None if self.more => match self.points.fetch(&mut self.fetched) {
+                    // What was found before the damage is given; what lies behind it cannot be counted.
+                    Err(error @ Error::Damaged { .. }) if self.scan.on_error == OnError::Null => {
+                        self.more = false;
+                        self.losses.incomplete(error);
+                    }
+                    more => self.more = more?,
+                },
                 None => return Ok(false),
             }
         }

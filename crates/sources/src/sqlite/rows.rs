@@ -142,7 +142,7 @@ impl TableRows {
 
     /// Leaves out what cannot be read: goes on with the next rowid that can be.
     fn skip(&mut self, error: Error) -> Result<bool, Error> {
-        self.losses.rows(0, error);
+        self.losses.incomplete(error);
         let Some(running) = self.running.take() else { return Ok(false) };
         let database = running.into_owner().into_inner().into_owner();
         let next = match (&self.relation.key, self.last) {
@@ -152,7 +152,6 @@ impl TableRows {
             }
             _ => None,
         };
-        self.losses.incomplete = true;
         let Some(next) = next else { return Ok(false) };
         if let Some(last) = self.last {
             self.losses.rows += next.abs_diff(last).saturating_sub(1);

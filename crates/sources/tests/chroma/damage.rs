@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use tempfile::TempDir;
-use vector_embed_sources::{Error, OnError, Scan};
+use vector_embed_sources::{Error, Filter, OnError, Operand, Operation, Scan, Source, Type};
 
 use crate::support::{
     COLUMNS, Read, Store, VERSIONS, copy, directory, normalized, read, read_collection, same, scan,
@@ -200,7 +201,7 @@ fn columns_other_than_the_vector_are_read_whatever_is_damaged() {
     fs::remove_dir_all(&copied.index).expect("it is there");
     let strict = Scan { on_error: OnError::Error, ..scan("segments", &COLUMNS[..4]) };
     let source = directory(copied.path());
-    let mut rows = vector_embed_sources::Source::open(&source, &strict).expect("rows");
+    let mut rows = source.open(&strict).expect("rows");
     assert_eq!(crate::support::ids(rows.as_mut()).len(), copied.store.collection("segments").rows.len());
 }
 
@@ -245,6 +246,37 @@ fn overwritten_pages_of_the_database_never_pass_unnoticed() {
             }
         }
     }
+}
+
+#[test]
+fn ids_that_cannot_be_looked_up_are_counted() {
+    let copied = Copied::of("1.5.9");
+    let ids: Vec<String> = copied.store.collection("segments").rows.keys().cloned().collect();
+    let database = copied.path().join("chroma.sqlite3");
+    let pages: Vec<i64> = {
+        let connection = Connection::open(&database).expect("a database");
+        let mut statement = connection
+            .prepare("SELECT pageno FROM dbstat WHERE name = 'sqlite_autoindex_embeddings_1' AND pagetype = 'leaf'")
+            .expect("dbstat");
+        let pages = statement.query_map((), |row| row.get(0)).expect("pages");
+        pages.collect::<Result<_, _>>().expect("pages")
+    };
+    let mut file = File::options().write(true).open(&database).expect("the database");
+    file.seek(SeekFrom::Start((pages[pages.len() / 2] as u64 - 1) * 4096)).expect("it is that long");
+    file.write_all(&[0xa5; 4096]).expect("it can be written");
+
+    let source = directory(copied.path());
+    let mut wanted = scan("segments", &COLUMNS[..1]);
+    wanted.filters.push(Filter { column: "id".to_owned(), of: Type::Text, operation: Operation::In });
+    assert!(source.plan(&wanted, &wanted.filters).is_ok(), "what cannot be counted can be planned");
+    wanted.operands.push(Operand::Several(ids.iter().cloned().map(Operand::Text).collect()));
+    let mut rows = source.open(&wanted).expect("rows");
+    let found = crate::support::ids(rows.as_mut()).len();
+    let lost = rows.losses().rows as usize;
+    assert!(found > 0 && lost > 0, "{found} found, {lost} lost");
+    assert_eq!(found + lost, ids.len());
+    wanted.on_error = OnError::Error;
+    assert!(matches!(source.open(&wanted).err(), Some(Error::Damaged { .. })));
 }
 
 #[test]

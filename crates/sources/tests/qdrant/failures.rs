@@ -1,13 +1,15 @@
 //! Servers that fail, and stores that are damaged.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::json;
 use vector_embed_sources::http::Options;
-use vector_embed_sources::{Error, OnError, Type};
+use vector_embed_sources::{Error, OnError, Source, Type};
 
 use crate::support::{NOTES, Read, Server, copy_of_store, directory, host, read, scan, source_of, told};
 
@@ -289,4 +291,48 @@ fn a_damaged_local_store_is_told_and_read_as_far_as_it_goes() {
     }
     fs::remove_file(path.join("meta.json")).unwrap();
     assert!(matches!(read(&directory(&path), &scan("notes", &ID)), Err(Error::Open { .. })));
+}
+
+/// The leaves of a table or index of a database, in order: number of the page, and rows on it.
+fn leaves(database: &Path, name: &str) -> Vec<(u64, usize)> {
+    let connection = Connection::open(database).unwrap();
+    let mut statement = connection
+        .prepare("SELECT pageno, ncell FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path")
+        .unwrap();
+    let leaves = statement.query_map([name], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as usize)));
+    leaves.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn spoil(database: &Path, page: u64) {
+    let bytes = Connection::open(database).unwrap().query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
+    let bytes = bytes.unwrap() as u64;
+    let file = OpenOptions::new().write(true).open(database).unwrap();
+    file.write_all_at(&vec![0xee; bytes as usize], (page - 1) * bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_page_of_a_local_store_costs_no_point_that_was_read_before_it() {
+    let store = copy_of_store();
+    let path = store.path().join("store");
+    let points = path.join("collection/notes/storage.sqlite");
+    let pages = leaves(&points, "points");
+    let middle = pages.len() / 2;
+    // The last points come first.
+    let readable: usize = pages[middle + 1..].iter().map(|(_, rows)| rows).sum();
+    assert!(readable > 100 && readable % 256 > 1, "the damage is amid a batch of points: {readable}");
+    spoil(&points, pages[middle].0);
+
+    let mut scan = scan("notes", &NOTES);
+    let error = read(&directory(&path), &scan).unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    scan.on_error = OnError::Null;
+    let all = read(&directory(&path), &scan).unwrap();
+    assert_eq!((all.rows.len(), all.incomplete), (readable, true));
+
+    // The points are counted by their index.
+    for (page, _) in leaves(&points, "sqlite_autoindex_points_1") {
+        spoil(&points, page);
+    }
+    assert_eq!(directory(&path).plan(&scan, &[]).unwrap().estimate.rows, 1000.0);
+    assert_eq!(read(&directory(&path), &scan).unwrap().rows.len(), readable);
 }

@@ -183,12 +183,13 @@ fn keep(value: Value<'_>) -> Read {
     }
 }
 
-/// All rows, and how many rows and values were lost.
+/// All rows, how many rows and values were lost, and whether more may be.
 #[derive(Debug)]
 pub(crate) struct All {
     pub(crate) rows: Vec<Vec<Read>>,
     pub(crate) lost_rows: u64,
     pub(crate) lost_values: u64,
+    pub(crate) incomplete: bool,
 }
 
 pub(crate) fn read(source: &Qdrant, scan: &Scan) -> Result<All, Error> {
@@ -198,7 +199,9 @@ pub(crate) fn read(source: &Qdrant, scan: &Scan) -> Result<All, Error> {
         let row: Result<Vec<_>, Error> = (0..scan.columns.len()).map(|at| rows.value(at).map(keep)).collect();
         read.push(row?);
     }
-    Ok(All { rows: read, lost_rows: rows.losses().rows, lost_values: rows.losses().values })
+    let losses = rows.losses();
+    let (lost_rows, lost_values, incomplete) = (losses.rows, losses.values, losses.incomplete);
+    Ok(All { rows: read, lost_rows, lost_values, incomplete })
 }
 
 /// What was read of points, by their ids.
