@@ -137,10 +137,10 @@ fn refused<T>(call: impl FnOnce() -> T) -> Result<T, Problem> {
         .execute()
 }
 
-/// Whether an error is one of class 22, "data exception".
+/// Whether an error is one of class 22, "data exception", or 54, "program limit exceeded": JSON that is nested too
+/// deeply, for one.
 fn is_about_data(code: pgrx::PgSqlErrorCode) -> bool {
-    const SIX_BITS: u32 = 0x3f;
+    let class = |class: [u8; 2]| u32::from(class[0] - b'0') | u32::from(class[1] - b'0') << 6;
     let first_two = code as u32 & 0xfff;
-    let two = u32::from(b'2' - b'0') & SIX_BITS;
-    first_two == two | two << 6
+    first_two == class(*b"22") || first_two == class(*b"54")
 }

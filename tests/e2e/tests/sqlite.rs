@@ -345,6 +345,29 @@ fn text_follows_the_database_s_encoding() {
 }
 
 #[test]
+fn a_value_beyond_a_limit_of_its_type_is_one_that_does_not_fit() {
+    let cluster = Shared::get();
+    let mut client = cluster.database("sqlite_limits");
+    let path = directory().join("deep.db");
+    let connection = Connection::open(&path).expect("a database");
+    connection
+        .execute_batch(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x JSON); \
+             INSERT INTO t VALUES (1, '[1]'), (2, printf('%.*c', 500000, '[') || printf('%.*c', 500000, ']'))",
+        )
+        .expect("good SQL");
+    drop(connection);
+    import(&mut client, "deep", &path);
+    execute(&mut client, "ALTER FOREIGN TABLE deep.t ALTER COLUMN x TYPE jsonb");
+    let error = refused(client.query("SELECT x FROM deep.t", &[]));
+    assert_error(&error, "HV024");
+    assert!(error.detail().is_some_and(|detail| detail.contains("rowid 2")), "{error:?}");
+    execute(&mut client, "ALTER SERVER deep OPTIONS (ADD on_error 'null')");
+    assert_eq!(count(&mut client, "SELECT count(x) FROM deep.t"), 1);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM deep.t WHERE x IS NULL"), 1);
+}
+
+#[test]
 fn a_dump_has_servers_and_foreign_tables() {
     let cluster = Shared::get();
     let mut client = cluster.database("sqlite_dump");
