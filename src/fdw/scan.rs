@@ -197,9 +197,21 @@ unsafe fn as_told(error: Error, node: *mut pg_sys::ForeignScanState) -> Error {
     if unsafe { may_read(node) } {
         return error;
     }
+    const HIDDEN: &str = "Where, only roles are told that may read the foreign table.";
     match error {
         Error::Source(SourceError::Value(bad)) => {
             Error::ForeignHidden { column: bad.column, table: bad.table, wanted: bad.wanted }
+        }
+        Error::Source(SourceError::NoVector { collection, .. }) => {
+            let (column, wanted) = ("embedding".to_owned(), "vector".to_owned());
+            Error::ForeignHidden { column, table: collection, wanted }
+        }
+        // These may name rows by their rowid, or by an id.
+        Error::Source(SourceError::Damaged { what, path, .. }) => {
+            Error::Source(SourceError::Damaged { what, path, detail: HIDDEN.to_owned() })
+        }
+        Error::Source(SourceError::Answer { address, .. }) => {
+            Error::Source(SourceError::Answer { address, detail: HIDDEN.to_owned() })
         }
         Error::ForeignNull { column, table, .. } => {
             Error::ForeignNull { column, table, row: "one of the rows".to_owned() }

@@ -193,6 +193,16 @@ fn a_damaged_directory_gives_each_document_and_says_once_what_is_lost() {
     execute(&mut client, "ALTER SERVER damaged OPTIONS (ADD on_error 'error')");
     let error = refused(client.query("SELECT embedding FROM damaged.segments", &[]));
     assert!(assert_error(&error, "HV00M").contains("embed(document)"));
+    // Who reads a view learns no id that it keeps back.
+    execute(
+        &mut client,
+        "CREATE ROLE chroma_damage_reader; GRANT USAGE ON SCHEMA damaged TO chroma_damage_reader;
+         CREATE VIEW damaged.some AS SELECT embedding FROM damaged.segments WHERE document = 'nothing';
+         GRANT SELECT ON damaged.some TO chroma_damage_reader; SET ROLE chroma_damage_reader",
+    );
+    let error = refused(client.query("SELECT * FROM damaged.some", &[]));
+    assert_eq!(error.code().code(), "HV024", "{error:?}");
+    assert!(!format!("{error:?}").contains("segments-0"), "{error:?}");
 }
 
 #[test]

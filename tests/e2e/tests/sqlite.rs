@@ -307,6 +307,16 @@ fn a_damaged_page_costs_its_rows_and_no_others() {
         error.detail().is_some_and(|detail| detail.contains("In table \"t\", after rowid ")),
         "{error:?}"
     );
+    // Who reads a view learns no rowid.
+    execute(
+        &mut client,
+        "CREATE ROLE sqlite_damage_reader; CREATE VIEW public.some AS SELECT x FROM damaged.t WHERE x LIKE '%1';
+         GRANT SELECT ON public.some TO sqlite_damage_reader; SET ROLE sqlite_damage_reader",
+    );
+    let error = refused(client.query("SELECT x FROM public.some", &[]));
+    assert_error(&error, "HV00M");
+    assert!(!format!("{error:?}").contains("after rowid"), "{error:?}");
+    execute(&mut client, "RESET ROLE");
     execute(&mut client, "ALTER SERVER damaged OPTIONS (ADD on_error 'null')");
     let left = count(&mut client, "SELECT count(*) FROM damaged.t");
     assert!((1500..2000).contains(&left), "{left} rows are left");

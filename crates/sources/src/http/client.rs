@@ -23,8 +23,9 @@ use crate::host::Host;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
-/// How much is read of what a server says that refuses.
-const MAX_REFUSAL_BYTES: u64 = 4096;
+/// How much is read of what a server says that refuses; more than any header that authenticates, since of one that is
+/// cut off nobody could tell what it is.
+const MAX_REFUSAL_BYTES: u64 = 256 << 10;
 const MAX_REFUSAL_CHARS: usize = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// No pause is longer, whatever a server asks for.
@@ -183,13 +184,8 @@ impl Client {
         let found =
             ["/status/error", "/message", "/error"].into_iter().find_map(|at| json.pointer(at)?.as_str());
         let mut text = found.map_or_else(|| String::from_utf8_lossy(&said).into_owned(), str::to_owned);
-        for (_, value) in &self.options.credentials {
-            // Also without what stands before it, such as "Bearer".
-            for secret in [value.as_str(), value.rsplit(' ').next().unwrap_or_default()] {
-                if !secret.is_empty() {
-                    text = text.replace(secret, "***");
-                }
-            }
+        for secret in self.options.secrets().filter(|secret| !secret.is_empty()) {
+            text = text.replace(&*secret, "***");
         }
         let line = text.chars().map(|character| if character.is_control() { ' ' } else { character });
         let line: String = line.take(MAX_REFUSAL_CHARS).collect();

@@ -17,6 +17,7 @@ mod address;
 mod client;
 mod socket;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,6 +60,19 @@ impl Options {
             timeout: Duration::from_secs(60),
             retries: 3,
         }
+    }
+
+    /// What authenticates, in all the ways in which a server may repeat it: the longest first.
+    fn secrets(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.credentials.iter().flat_map(|(_, header)| {
+            // Without what stands before it, such as "Bearer"; and the password, which is encoded.
+            let (scheme, value) = header.split_once(' ').unwrap_or(("", header));
+            let pair = if scheme.eq_ignore_ascii_case("Basic") { STANDARD.decode(value).ok() } else { None };
+            let pair = pair.and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
+            let password = pair.split_once(':').map(|(_, password)| password.to_owned());
+            let secrets = [Some(header.into()), Some(value.into()), Some(pair.into()), password.map(Cow::Owned)];
+            secrets.into_iter().flatten()
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 use vector_embed_sources::chroma::Server;
-use vector_embed_sources::http::{Address, Options};
+use vector_embed_sources::http::{Address, Options, base64};
 use vector_embed_sources::sqlite::InvalidText;
 use vector_embed_sources::{
     Comparison, Error, Filter, Host, OnError, Operand, Operation, Problem, Scan, Source, Type, Value,
@@ -283,6 +283,30 @@ fn what_a_server_does_wrong_is_an_error_that_tells_no_secret() {
         let told = matches!(error, Error::Answer { .. } | Error::LongAnswer { .. } | Error::Server { .. });
         assert!(told, "{text}: {error}");
         scripted.requests();
+    }
+}
+
+#[test]
+fn what_a_refusal_repeats_of_what_authenticates_is_not_told() {
+    let long = "0123456789abcdef".repeat(1000);
+    let basic = format!("Basic {}", base64(b"me:open: sesame"));
+    for (header, said) in [
+        (format!("Bearer {long}"), format!("not this token: {long}")),
+        (basic.clone(), format!("not this header: {basic}")),
+        (basic.clone(), "not me:open: sesame".to_owned()),
+        (basic.clone(), "not password open: sesame of user me".to_owned()),
+    ] {
+        for body in [said.clone(), serde_json::json!({"error": "AuthError", "message": said}).to_string()] {
+            let scripted = Scripted::start(vec![answer("401 Unauthorized", &body)]);
+            let mut source = server(&scripted.address, host());
+            source.options.credentials = vec![("Authorization".to_owned(), header.clone())];
+            let error = source.open(&scan("c", &COLUMNS)).err().expect("an error");
+            let Error::Refused { detail, .. } = &error else { panic!("{error}") };
+            assert!(detail.contains("not ") && detail.contains("***"), "{detail}");
+            let secrets = ["sesame", "0123456789", &base64(b"me:open: sesame")];
+            assert!(secrets.into_iter().all(|secret| !detail.contains(secret)), "{detail}");
+            scripted.requests();
+        }
     }
 }
 
