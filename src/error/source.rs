@@ -107,6 +107,11 @@ pub(super) fn tell(error: &SourceError) -> Told {
                 None => told.detail("Neither the index nor the queue of writes has it."),
             }
         }
+        SourceError::NoLength { damage, .. } => {
+            Told::new(PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY, message)
+                .detail(sentence(&damage.to_string()))
+                .hint("Set option \"on_error\" to \"null\" to read its direction, as a vector of length 1.")
+        }
         SourceError::IndexChanging { .. } => {
             Told::new(PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message).hint("Try again.")
         }

@@ -202,7 +202,9 @@ unsafe fn as_told(error: Error, node: *mut pg_sys::ForeignScanState) -> Error {
         Error::Source(SourceError::Value(bad)) => {
             Error::ForeignHidden { column: bad.column, table: bad.table, wanted: bad.wanted }
         }
-        Error::Source(SourceError::NoVector { collection, .. }) => {
+        Error::Source(
+            SourceError::NoVector { collection, .. } | SourceError::NoLength { collection, .. },
+        ) => {
             let (column, wanted) = ("embedding".to_owned(), "vector".to_owned());
             Error::ForeignHidden { column, table: collection, wanted }
         }

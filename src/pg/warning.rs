@@ -92,13 +92,18 @@ pub(crate) fn losses(table: &str, losses: Losses) {
         1 => Some("1 value was read as NULL".to_owned()),
         count => Some(format!("{count} values were read as NULL")),
     };
+    let partial = match losses.partial {
+        0 => None,
+        1 => Some("1 value was read in part".to_owned()),
+        count => Some(format!("{count} values were read in part")),
+    };
     let rows = match (losses.rows, losses.incomplete) {
         (0, false) => None,
         (0, true) => Some("rows could not be read".to_owned()),
         (1, _) => Some("up to 1 row could not be read".to_owned()),
         (count, _) => Some(format!("up to {count} rows could not be read")),
     };
-    let what = [values, rows].into_iter().flatten().collect::<Vec<_>>().join(", and ");
+    let what = [values, partial, rows].into_iter().flatten().collect::<Vec<_>>().join(", and ");
     let message = format!("table \"{table}\": {what}");
     let detail = losses.first.map(|first| {
         let first = Error::Source(*first).message();

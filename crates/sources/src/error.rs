@@ -1,7 +1,8 @@
 //! What can go wrong with a store.
 
-use std::fmt;
+use std::path::Path;
 use std::rc::Rc;
+use std::{fmt, io};
 
 use thiserror::Error;
 
@@ -121,6 +122,16 @@ pub enum Error {
         /// What explains it.
         damage: Option<Rc<IndexDamage>>,
     },
+    /// The vector of a row has lost its length.
+    #[error("length of the vector of id \"{id}\" in collection \"{collection}\" cannot be recovered")]
+    NoLength {
+        /// Name of the collection.
+        collection: String,
+        /// Whose vector it is.
+        id: String,
+        /// What explains it.
+        damage: IndexDamage,
+    },
     /// A server gave no answer that can be used.
     #[error("could not get an answer of the server at {address}")]
     Server {
@@ -167,6 +178,18 @@ pub enum Error {
         /// Name of the collection.
         collection: String,
     },
+}
+
+impl Error {
+    /// What the system says of a file.
+    pub(crate) fn open(what: &'static str, path: &Path, error: &io::Error) -> Self {
+        let detail = match error.kind() {
+            io::ErrorKind::NotFound => "The file does not exist.".to_owned(),
+            io::ErrorKind::PermissionDenied => "The server's user may not read it.".to_owned(),
+            _ => format!("The system says: {error}."),
+        };
+        Self::Open { what, path: path.display().to_string(), detail, hint: None }
+    }
 }
 
 /// A value that does not fit its column's type.

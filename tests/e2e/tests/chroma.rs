@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use postgres::error::DbError;
@@ -203,6 +204,25 @@ fn a_damaged_directory_gives_each_document_and_says_once_what_is_lost() {
     let error = refused(client.query("SELECT * FROM damaged.some", &[]));
     assert_eq!(error.code().code(), "HV024", "{error:?}");
     assert!(!format!("{error:?}").contains("segments-0"), "{error:?}");
+}
+
+#[test]
+fn an_index_that_may_not_be_read_is_an_error_and_not_taken_for_damage() {
+    let cluster = Shared::get();
+    let (mut client, warnings) = database(&cluster, "chroma_denied");
+    let store = Store::of("1.5.9", "synced");
+    import(&mut client, &store, "denied");
+    let header = store.index().join("header.bin");
+    for (path, mode) in [(header, 0o644), (store.index(), 0o755)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("its permissions can be set");
+        let error = refused(client.query("SELECT embedding FROM denied.segments", &[]));
+        assert_eq!(error.code().code(), "HV00N", "{error:?}");
+        assert_eq!(error.detail(), Some("The server's user may not read it."));
+        execute(&mut client, "SELECT count(document) FROM denied.segments");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its permissions can be set");
+    }
+    execute(&mut client, "SELECT count(embedding) FROM denied.segments");
+    assert!(warnings.lock().expect("no panic").is_empty());
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub enum IndexDamage {
         /// Its name, the id of the segment.
         folder: String,
     },
-    /// A file cannot be read.
+    /// A file is missing, or cut off.
     #[error("file \"{file}\" of the index cannot be read: {error}")]
     Unreadable {
         /// Folder and name.
@@ -91,6 +91,12 @@ pub enum IndexDamage {
     /// A vector's stored numbers are no numbers.
     #[error("file \"{file}\" of the index is damaged: a vector in it is not finite")]
     NotFinite {
+        /// Folder and name.
+        file: String,
+    },
+    /// A vector's length is none that it can have had.
+    #[error("file \"{file}\" of the index is damaged: a length in it is none of a vector")]
+    Length {
         /// Folder and name.
         file: String,
     },

@@ -18,7 +18,7 @@ pub fn index(files: [&[u8]; 4]) {
         std::fs::write(folder.path().join(name), bytes).expect("it can be written");
     }
     let Ok(mut index) = Index::open(folder.path().to_owned(), "index", None, true) else { return };
-    let Ok(Some(contents)) = index.contents(|| false) else { return };
+    let Ok(contents) = index.contents(|| false) else { return };
     for slot in contents.slots.values() {
         let mut vector = Vec::new();
         if index.vector(*slot, &mut vector).is_ok() {

@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use super::MAX_DIMENSIONS;
 use super::damage::{IndexDamage, PickleFault};
 use super::pickle::{self, IndexMetadata, MAX_PICKLE_BYTES};
+use crate::error::Error;
 
 pub(crate) const HEADER_BYTES: usize = 100;
 
@@ -75,13 +76,59 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
+/// Why an index, or a part of it, is not read.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Damaged(IndexDamage),
+    /// It may well be whole.
+    Fatal(Error),
+}
+
+impl From<IndexDamage> for Fault {
+    fn from(damage: IndexDamage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+/// The files of an index.
+#[derive(Debug)]
+struct Files {
+    folder: PathBuf,
+    /// The folder's name.
+    segment: String,
+}
+
+impl Files {
+    /// A file's name in messages about damage.
+    fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.segment)
+    }
+
+    fn open(&self, name: &str) -> Result<File, Fault> {
+        open(&self.folder.join(name)).map_err(|error| self.fault(name, error))
+    }
+
+    /// What the system's error means: damage, if the file is not there or ends too early. Whatever else is in the way,
+    /// what is in the file may be whole.
+    fn fault(&self, name: &str, error: io::Error) -> Fault {
+        let error = match error.kind() {
+            io::ErrorKind::NotFound => error,
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it is cut off"),
+            _ => return Fault::Fatal(Error::open(WHAT, &self.folder.join(name), &error)),
+        };
+        Fault::Damaged(IndexDamage::Unreadable { file: self.name(name), error })
+    }
+}
+
 /// An index that is open.
 #[derive(Debug)]
 pub(crate) struct Index {
-    folder: PathBuf,
-    segment: String,
+    files: Files,
     header: Header,
     data: File,
+    /// Whether vectors are stored as directions.
+    normalized: bool,
+    /// What they had as length, if that file is there.
     lengths: Option<File>,
     /// Elements that are whole in the file.
     held: u64,
@@ -91,14 +138,17 @@ pub(crate) struct Index {
 /// How a file was when it was opened.
 pub(crate) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
+const WHAT: &str = "index of Chroma";
+const HEADER: &str = "header.bin";
+const DATA: &str = "data_level0.bin";
+const LENGTHS: &str = "length.bin";
+const PICKLE: &str = "index_metadata.pickle";
 /// The files that are read, in the order in which Chroma writes them.
-const FILES: [&str; 4] = ["header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"];
+const FILES: [&str; 4] = [HEADER, DATA, LENGTHS, PICKLE];
 
 /// What an index holds: its elements' numbers by id.
 pub(crate) struct Contents {
     pub(crate) slots: HashMap<Rc<str>, u64>,
-    /// Ids that have a label, but no element.
-    pub(crate) without: Vec<Rc<str>>,
     /// The last write in it, where the index itself says so.
     pub(crate) max_seq_id: Option<u64>,
     /// What is damaged, though not everything is lost.
@@ -115,8 +165,18 @@ pub(crate) fn stamps(folder: &Path) -> Vec<Stamp> {
 }
 
 /// Whether an index was ever written. One that was not has its vectors in the queue.
-pub(crate) fn is_written(folder: &Path) -> bool {
-    folder.join("index_metadata.pickle").exists()
+pub(crate) fn is_written(folder: &Path) -> Result<bool, Error> {
+    let path = folder.join(PICKLE);
+    path.try_exists().map_err(|error| Error::open(WHAT, &path, &error))
+}
+
+/// Whether a folder is there.
+pub(crate) fn is_there(folder: &Path) -> Result<bool, Error> {
+    match std::fs::metadata(folder) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::open(WHAT, folder, &error)),
+    }
 }
 
 impl Index {
@@ -127,81 +187,60 @@ impl Index {
         segment: &str,
         dimensions: Option<u64>,
         normalized: bool,
-    ) -> Result<Self, IndexDamage> {
-        let file = |name: &str| format!("{segment}/{name}");
-        let unreadable = |name: &str| {
-            let file = file(name);
-            move |error| IndexDamage::Unreadable { file, error }
-        };
+    ) -> Result<Self, Fault> {
+        let files = Files { folder, segment: segment.to_owned() };
         let mut bytes = Vec::new();
-        open(&folder.join("header.bin"))
-            .and_then(|opened| opened.take(HEADER_BYTES as u64).read_to_end(&mut bytes))
-            .map_err(unreadable("header.bin"))?;
-        let damaged = |why| IndexDamage::Header { file: file("header.bin"), why };
+        let read = files.open(HEADER)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes);
+        read.map_err(|error| files.fault(HEADER, error))?;
+        let damaged = |why| IndexDamage::Header { file: files.name(HEADER), why };
         let header = Header::parse(&bytes).map_err(damaged)?;
-        if let Some(dimensions) = dimensions
-            && dimensions != header.dimensions()
-        {
-            return Err(damaged(format!(
-                "it says {} dimensions instead of {dimensions}",
-                header.dimensions()
-            )));
+        if let Some(dimensions) = dimensions.filter(|dimensions| *dimensions != header.dimensions()) {
+            let found = header.dimensions();
+            return Err(damaged(format!("it says {found} dimensions instead of {dimensions}")).into());
         }
-        let data = open(&folder.join("data_level0.bin")).map_err(unreadable("data_level0.bin"))?;
-        let size = data.metadata().map_err(unreadable("data_level0.bin"))?.len();
+        let data = files.open(DATA)?;
+        let size = data.metadata().map_err(|error| files.fault(DATA, error))?.len();
         let held = header.elements.min(size / header.element_bytes);
-        // Without its lengths, a collection has its vectors' directions, which is all that cosine looks at.
-        let lengths = if normalized { open(&folder.join("length.bin")).ok() } else { None };
-        Ok(Self { folder, segment: segment.to_owned(), header, data, lengths, held, buffer: Vec::new() })
+        let lengths = match normalized.then(|| files.open(LENGTHS)).transpose() {
+            Err(Fault::Damaged(_)) => None,
+            lengths => lengths?,
+        };
+        Ok(Self { files, header, data, normalized, lengths, held, buffer: Vec::new() })
     }
 
     /// Finds the element of each id. `interrupted` is asked now and then.
-    pub(crate) fn contents(&self, interrupted: fn() -> bool) -> Result<Option<Contents>, IndexDamage> {
+    pub(crate) fn contents(&self, interrupted: fn() -> bool) -> Result<Contents, Fault> {
         let IndexMetadata { max_seq_id, labels } = self.metadata()?;
         let mut elements = HashMap::with_capacity(usize::try_from(self.held).unwrap_or(0).min(labels.len()));
         for slot in 0..self.held {
             if slot.is_multiple_of(1 << 12) && interrupted() {
-                return Ok(None);
+                return Err(Fault::Fatal(Error::Interrupted));
             }
-            if let Some(label) = self.label(slot).map_err(|error| self.unreadable(error))? {
+            if let Some(label) = self.label(slot).map_err(|error| self.files.fault(DATA, error))? {
                 elements.insert(label, slot);
             }
         }
-        let mut contents = Contents { slots: HashMap::new(), without: Vec::new(), max_seq_id, damage: None };
-        for (id, label) in labels {
-            match elements.get(&label) {
-                Some(slot) => drop(contents.slots.insert(id, *slot)),
-                None => contents.without.push(id),
-            }
-        }
+        let slots = labels.into_iter().filter_map(|(id, label)| Some((id, *elements.get(&label)?)));
+        let mut contents = Contents { slots: slots.collect(), max_seq_id, damage: None };
         if self.held < self.header.elements {
-            contents.damage = Some(IndexDamage::Data {
-                file: format!("{}/data_level0.bin", self.segment),
-                held: self.held,
-                said: self.header.elements,
-            });
+            let (held, said) = (self.held, self.header.elements);
+            contents.damage = Some(IndexDamage::Data { file: self.files.name(DATA), held, said });
         }
-        Ok(Some(contents))
+        Ok(contents)
     }
 
-    fn metadata(&self) -> Result<IndexMetadata, IndexDamage> {
-        let name = format!("{}/index_metadata.pickle", self.segment);
-        let read = || {
-            let file = open(&self.folder.join("index_metadata.pickle")).map_err(PickleFault::Io)?;
-            let size = file.metadata().map_err(PickleFault::Io)?.len();
-            if size > MAX_PICKLE_BYTES {
-                return Err(PickleFault::TooLarge(size));
-            }
-            pickle::read(&mut BufReader::new(file.take(MAX_PICKLE_BYTES)))
-        };
-        read().map_err(|fault| match fault {
-            PickleFault::Io(error) => IndexDamage::Unreadable { file: name, error },
-            fault => IndexDamage::Pickle { file: name, fault },
+    fn metadata(&self) -> Result<IndexMetadata, Fault> {
+        let failed = |error| self.files.fault(PICKLE, error);
+        let damaged = |fault| IndexDamage::Pickle { file: self.files.name(PICKLE), fault };
+        let file = self.files.open(PICKLE)?;
+        let size = file.metadata().map_err(failed)?.len();
+        if size > MAX_PICKLE_BYTES {
+            return Err(damaged(PickleFault::TooLarge(size)).into());
+        }
+        pickle::read(&mut BufReader::new(file.take(MAX_PICKLE_BYTES))).map_err(|fault| match fault {
+            PickleFault::Io(error) => self.files.fault(PICKLE, error),
+            fault => damaged(fault).into(),
         })
-    }
-
-    fn unreadable(&self, error: io::Error) -> IndexDamage {
-        IndexDamage::Unreadable { file: format!("{}/data_level0.bin", self.segment), error }
     }
 
     /// The label of an element that is not deleted.
@@ -217,30 +256,46 @@ impl Index {
         Ok(Some(u64::from_le_bytes(label)))
     }
 
-    /// Reads the vector of an element.
-    pub(crate) fn vector(&mut self, slot: u64, into: &mut Vec<f32>) -> Result<(), IndexDamage> {
+    /// Reads the vector of an element. Where its length is lost, which is all that the damage is of that is returned, it
+    /// has length 1: it is as near to all others by cosine.
+    pub(crate) fn vector(&mut self, slot: u64, into: &mut Vec<f32>) -> Result<Option<IndexDamage>, Fault> {
         let bytes = (self.header.label_offset - self.header.vector_offset) as usize;
         self.buffer.resize(bytes, 0);
         let start = slot * self.header.element_bytes + self.header.vector_offset;
-        self.data.read_exact_at(&mut self.buffer, start).map_err(|error| self.unreadable(error))?;
-        let length = self.length(slot);
+        self.data.read_exact_at(&mut self.buffer, start).map_err(|error| self.files.fault(DATA, error))?;
+        let (length, lost) = match self.length(slot) {
+            Ok(length) => (length, None),
+            Err(Fault::Damaged(damage)) => (1.0, Some(damage)),
+            Err(fatal) => return Err(fatal),
+        };
         into.clear();
         let (numbers, _) = self.buffer.as_chunks::<4>();
         into.extend(numbers.iter().map(|number| f32::from_le_bytes(*number) * length));
-        if into.iter().all(|number| number.is_finite()) {
-            Ok(())
-        } else {
-            Err(IndexDamage::NotFinite { file: format!("{}/data_level0.bin", self.segment) })
+        if !into.iter().all(|number| number.is_finite()) {
+            return Err(IndexDamage::NotFinite { file: self.files.name(DATA) }.into());
         }
+        // Zeros are as they were.
+        Ok(lost.filter(|_| into.iter().any(|number| *number != 0.0)))
     }
 
     /// What a vector had as length before it was normalized, so that it is again as it was added.
-    fn length(&self, slot: u64) -> f32 {
+    fn length(&self, slot: u64) -> Result<f32, Fault> {
+        if !self.normalized {
+            return Ok(1.0);
+        }
         let mut bytes = [0; 4];
-        let read = self.lengths.as_ref().map(|file| file.read_exact_at(&mut bytes, slot * 4));
+        let read = match &self.lengths {
+            Some(file) => file.read_exact_at(&mut bytes, slot * 4),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        read.map_err(|error| self.files.fault(LENGTHS, error))?;
         let length = f32::from_le_bytes(bytes);
         // Beyond this is nothing that was ever a vector's length.
-        if matches!(read, Some(Ok(()))) && (1e-12..1e12).contains(&length) { length } else { 1.0 }
+        if (1e-12..1e12).contains(&length) {
+            Ok(length)
+        } else {
+            Err(IndexDamage::Length { file: self.files.name(LENGTHS) }.into())
+        }
     }
 }
 

@@ -205,14 +205,19 @@ impl CollectionRows {
         let read = vectors.read(&self.store, id, self.collection.dimension, &mut self.vector);
         self.vectors = Some(vectors);
         match read {
-            Ok(()) => match vector_problem(&self.vector, declared) {
-                None => Ok(Value::Vector(&self.vector)),
-                Some(problem) => {
+            Ok(lost) => {
+                if let Some(problem) = vector_problem(&self.vector, declared) {
                     let of = Type::Vector(declared);
                     let error = self.bad_value("embedding", of, "a vector".to_owned(), problem);
-                    self.null(error, self.wanted.on_error)
+                    return self.null(error, self.wanted.on_error);
                 }
-            },
+                if let Some(damage) = lost {
+                    let (collection, id) = (self.collection.name.clone(), self.shown_id());
+                    let error = Error::NoLength { collection, id, damage };
+                    self.losses.partial(error, self.wanted.on_damage)?;
+                }
+                Ok(Value::Vector(&self.vector))
+            }
             Err(NoVector::Fatal(error)) => self.null(error, self.wanted.on_error),
             Err(NoVector::Lost(damage)) => {
                 let (collection, id) = (self.collection.name.clone(), self.shown_id());

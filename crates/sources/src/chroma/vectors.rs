@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Row, Statement};
 
 use super::catalog::Collection;
 use super::damage::IndexDamage;
-use super::hnsw::{self, Index, Stamp};
+use super::hnsw::{self, Fault, Index, Stamp};
 use super::store::Store;
 use crate::error::Error;
 
@@ -44,6 +44,15 @@ pub(crate) enum NoVector {
     Lost(Option<Rc<IndexDamage>>),
     /// The store cannot be read.
     Fatal(Error),
+}
+
+impl From<Fault> for NoVector {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged(damage) => Self::Lost(Some(Rc::new(damage))),
+            Fault::Fatal(error) => Self::Fatal(error),
+        }
+    }
 }
 
 /// What a write does, by its number in the queue.
@@ -154,25 +163,25 @@ impl Vectors {
         written: bool,
     ) -> Result<Option<i64>, Error> {
         self.files = Some((folder.clone(), hnsw::stamps(&folder)));
-        if !hnsw::is_written(&folder) && !written {
+        if !hnsw::is_written(&folder)? && !written {
             return Ok(None);
         }
-        if !folder.is_dir() {
+        if !hnsw::is_there(&folder)? {
             self.damage = Some(Rc::new(IndexDamage::NoFolder { folder: segment.to_owned() }));
             return Ok(None);
         }
         let open = || {
-            let index = Index::open(folder.clone(), segment, collection.dimension, collection.is_cosine())?;
+            let index = Index::open(folder, segment, collection.dimension, collection.is_cosine())?;
             let contents = index.contents(store.interrupted)?;
             Ok((index, contents))
         };
         match open() {
-            Err(damage) => {
+            Err(Fault::Damaged(damage)) => {
                 self.damage = Some(Rc::new(damage));
                 Ok(None)
             }
-            Ok((_, None)) => Err(Error::Interrupted),
-            Ok((index, Some(contents))) => {
+            Err(Fault::Fatal(error)) => Err(error),
+            Ok((index, contents)) => {
                 let places = contents.slots.into_iter().map(|(id, slot)| (id, Place::Index(slot)));
                 self.places.extend(places);
                 self.damage = contents.damage.map(Rc::new);
@@ -221,20 +230,18 @@ impl Vectors {
         Ok(())
     }
 
-    /// Reads the vector of an id.
+    /// Reads the vector of an id. What is returned explains why it has lost its length.
     pub(crate) fn read(
         &mut self,
         store: &Store,
         id: &str,
         dimension: Option<u64>,
         into: &mut Vec<f32>,
-    ) -> Result<(), NoVector> {
+    ) -> Result<Option<IndexDamage>, NoVector> {
         match self.places.get(id) {
-            Some(Place::Queue(number)) => from_queue(store, *number, dimension, into),
+            Some(Place::Queue(number)) => from_queue(store, *number, dimension, into).map(|()| None),
             Some(Place::Index(slot)) => match &mut self.index {
-                Some(index) => {
-                    index.vector(*slot, into).map_err(|damage| NoVector::Lost(Some(Rc::new(damage))))
-                }
+                Some(index) => Ok(index.vector(*slot, into)?),
                 None => Err(NoVector::Lost(self.damage.clone())),
             },
             None => Err(NoVector::Lost(self.damage.clone())),

@@ -178,23 +178,15 @@ fn copy(source: &File, to: &Path, interrupted: fn() -> bool) -> Result<(), Failu
 }
 
 pub(super) fn cannot_open(path: &Path, error: &io::Error) -> Error {
-    Error::Open { what: WHAT, path: path.display().to_string(), detail: reason(error), hint: None }
+    Error::open(WHAT, path, error)
 }
 
 fn cannot_copy(path: &Path, error: &io::Error) -> Error {
-    let detail = match error.kind() {
-        io::ErrorKind::PermissionDenied => reason(error),
-        _ => format!("It cannot be locked where it is, and not be copied: {error}."),
-    };
-    Error::Open { what: WHAT, path: path.display().to_string(), detail, hint: None }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "The file does not exist.".to_owned(),
-        io::ErrorKind::PermissionDenied => "The server's user may not read it.".to_owned(),
-        _ => format!("The system says: {error}."),
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::open(WHAT, path, error);
     }
+    let detail = format!("It cannot be locked where it is, and not be copied: {error}.");
+    Error::Open { what: WHAT, path: path.display().to_string(), detail, hint: None }
 }
 
 /// A file's device and inode.

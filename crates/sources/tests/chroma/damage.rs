@@ -50,13 +50,16 @@ impl Copied {
         let got = read_collection(self.path(), "segments");
         let expected = &self.store.collection("segments").rows;
         assert_eq!(got.rows.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        let mut of_other_length = 0;
         for (id, row) in &got.rows {
             assert_eq!(row.document, expected[id].document);
             assert_eq!(row.metadata, expected[id].metadata);
             if let Some(vector) = &row.vector {
                 assert!(direction(vector, &expected[id].vector), "a wrong vector of {id}");
+                of_other_length += u64::from(!same(vector, &expected[id].vector));
             }
         }
+        assert_eq!(got.partial, of_other_length, "each length that is gone is counted");
         assert_eq!(got.lost as usize, expected.len() - got.vectors(), "each vector that is gone is counted");
         for (name, rows) in [("euclid", "another collection"), ("product", "another collection")] {
             assert_eq!(read_collection(self.path(), name).lost, 0, "{rows} is untouched");
@@ -73,9 +76,10 @@ impl Copied {
         assert!(said.contains(why), "{said}");
     }
 
-    fn is_complete(&self) {
+    fn is_complete(&self) -> Read {
         let got = self.read();
         assert_eq!((got.vectors(), got.lost), (got.rows.len(), 0));
+        got
     }
 }
 
@@ -165,16 +169,53 @@ fn cut_links_cost_nothing() {
     for version in VERSIONS {
         let copied = Copied::of(version);
         copied.truncate("link_lists.bin", 0.3);
-        copied.is_complete();
+        assert_eq!(copied.is_complete().partial, 0);
     }
 }
 
 #[test]
-fn cut_lengths_cost_lengths_alone() {
-    for version in VERSIONS {
+fn lengths_that_are_gone_cost_lengths_alone_and_are_counted() {
+    for version in PURGING {
+        let mut counts = Vec::new();
+        for share in [0.5, 0.0] {
+            let copied = Copied::of(version);
+            copied.truncate("length.bin", share);
+            counts.push(copied.is_complete().partial);
+        }
         let copied = Copied::of(version);
-        copied.truncate("length.bin", 0.0);
-        copied.is_complete(); // directions are compared, as the collection does
+        fs::remove_file(copied.file("length.bin")).expect("it is there");
+        let got = copied.is_complete();
+        assert!(got.why.expect("a reason").contains("length.bin"));
+        counts.push(got.partial);
+        fs::write(copied.file("length.bin"), [0xff; 4 << 16]).expect("it can be written");
+        counts.push(copied.is_complete().partial);
+        assert!(0 < counts[0] && counts[0] < counts[1], "{counts:?}");
+        assert!(counts[1..].iter().all(|count| *count == counts[1]), "{counts:?}");
+
+        let mut source = directory(copied.path());
+        source.on_damage = OnError::Error;
+        let error = read(&source, &scan("segments", &COLUMNS)).unwrap_err();
+        assert!(matches!(error, Error::NoLength { .. }), "{error}");
+    }
+    // A directory of 0.4 has all vectors in its queue.
+    let copied = Copied::of("0.4.24");
+    copied.truncate("length.bin", 0.0);
+    assert_eq!(copied.is_complete().partial, 0);
+}
+
+#[test]
+fn an_index_that_is_there_and_cannot_be_opened_is_an_error_and_no_damage() {
+    for name in ["header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"] {
+        let copied = Copied::of("1.5.9");
+        // Links are not followed: a directory is its owner's, and the file another's.
+        let elsewhere = copied.path().join("elsewhere");
+        fs::rename(copied.file(name), &elsewhere).expect("it is there");
+        std::os::unix::fs::symlink(&elsewhere, copied.file(name)).expect("a link");
+        let error = read(&directory(copied.path()), &scan("segments", &COLUMNS)).unwrap_err();
+        assert!(matches!(&error, Error::Open { path, .. } if path.ends_with(name)), "{error}");
+        let source = directory(copied.path());
+        let mut rows = source.open(&scan("segments", &COLUMNS[..4])).expect("what needs no vector is read");
+        assert_eq!(crate::support::ids(rows.as_mut()).len(), copied.store.collection("segments").rows.len());
     }
 }
 

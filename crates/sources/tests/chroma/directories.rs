@@ -52,7 +52,7 @@ pub(crate) fn check_source(
             };
             assert!(same(read, added), "{} {id}: {read:?}, not {added:?}", collection.name);
         }
-        assert_eq!(got.lost, 0, "{:?}", got.why);
+        assert_eq!((got.lost, got.partial), (0, 0), "{:?}", got.why);
         check_rankings(collection, &got);
     }
 }

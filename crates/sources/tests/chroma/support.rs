@@ -90,6 +90,8 @@ pub(crate) struct Row {
 pub(crate) struct Read {
     pub(crate) rows: BTreeMap<String, Row>,
     pub(crate) lost: u64,
+    /// Vectors that have lost their length.
+    pub(crate) partial: u64,
     pub(crate) why: Option<String>,
     pub(crate) incomplete: bool,
 }
@@ -184,6 +186,7 @@ pub(crate) fn read(source: &dyn Source, scan: &Scan) -> Result<Read, Error> {
     }
     let losses = rows.losses();
     all.lost = losses.values + losses.rows;
+    all.partial = losses.partial;
     all.incomplete = losses.incomplete;
     all.why = losses.first.as_ref().map(|error| explain(error));
     Ok(all)
@@ -210,6 +213,7 @@ pub(crate) fn ids_or_null(rows: &mut dyn Rows) -> Vec<Option<String>> {
 pub(crate) fn explain(error: &Error) -> String {
     match error {
         Error::NoVector { damage: Some(damage), .. } => format!("{error}: {damage}"),
+        Error::NoLength { damage, .. } => format!("{error}: {damage}"),
         Error::Open { detail, .. } => format!("{error}: {detail}"),
         other => other.to_string(),
     }
