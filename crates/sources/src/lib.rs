@@ -9,6 +9,7 @@ mod error;
 mod host;
 pub mod http;
 mod losses;
+mod pickle;
 pub mod qdrant;
 mod scan;
 pub mod sqlite;
@@ -20,6 +21,7 @@ mod value;
 pub use error::{BadValue, Error, Problem};
 pub use host::{Host, Interest, Zone};
 pub use losses::Losses;
+pub use pickle::PickleFault;
 pub use scan::{
     Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
 };

@@ -5,45 +5,7 @@ use std::io;
 
 use thiserror::Error;
 
-/// What is wrong with `index_metadata.pickle`.
-#[derive(Debug, Error)]
-pub enum PickleFault {
-    /// It ends in the middle.
-    #[error("it is cut off")]
-    Truncated,
-    /// It cannot be read.
-    #[error(transparent)]
-    Io(io::Error),
-    /// An instruction that Chroma's pickles do not have.
-    #[error("unexpected instruction {instruction:#04x} at byte {at}")]
-    Instruction {
-        /// Its code.
-        instruction: u8,
-        /// Where it stands.
-        at: u64,
-    },
-    /// An instruction that does not fit what is before it.
-    #[error("malformed at byte {at}")]
-    Malformed {
-        /// Where it stands.
-        at: u64,
-    },
-    /// It holds something else than labels of ids.
-    #[error("it holds no labels of ids")]
-    NoLabels,
-    /// It is larger than any that is read.
-    #[error("it has {0} bytes")]
-    TooLarge(u64),
-}
-
-impl PickleFault {
-    pub(crate) fn from_io(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Io(error),
-        }
-    }
-}
+use crate::pickle::PickleFault;
 
 /// What is wrong with a collection's index.
 #[derive(Debug, Error)]
@@ -69,6 +31,20 @@ pub enum IndexDamage {
         file: String,
         /// How.
         fault: PickleFault,
+    },
+    /// The file of labels holds something else.
+    #[error("file \"{file}\" of the index is damaged: it holds no labels of ids")]
+    NoLabels {
+        /// Folder and name.
+        file: String,
+    },
+    /// The file of labels is larger than any that is read.
+    #[error("file \"{file}\" of the index has {bytes} bytes, which is more than is read")]
+    TooLarge {
+        /// Folder and name.
+        file: String,
+        /// Its size.
+        bytes: u64,
     },
     /// The header is damaged.
     #[error("file \"{file}\" of the index is damaged: {why}")]

@@ -1,12 +1,12 @@
 //! What `fuzz/` throws bytes at.
 
 use super::hnsw::Index;
-use super::pickle;
+use super::labels;
 
 /// Reads bytes as `index_metadata.pickle`.
-pub fn pickle(mut bytes: &[u8]) {
+pub fn pickle(bytes: &[u8]) {
     // Whatever comes of it.
-    let _ = pickle::read(&mut bytes);
+    let _ = labels::read(bytes, || false);
 }
 
 /// Reads bytes as the files of an index, in the order header, data, lengths, pickle, and each vector in it.

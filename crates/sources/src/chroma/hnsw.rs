@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,11 +13,15 @@ use std::rc::Rc;
 use rustix::fs::OFlags;
 
 use super::MAX_DIMENSIONS;
-use super::damage::{IndexDamage, PickleFault};
-use super::pickle::{self, IndexMetadata, MAX_PICKLE_BYTES};
+use super::damage::IndexDamage;
+use super::labels::{self, IndexMetadata, MAX_PICKLE_BYTES};
 use crate::error::Error;
+use crate::pickle::PickleFault;
 
 pub(crate) const HEADER_BYTES: usize = 100;
+
+/// What is read of a file between two looks at whether to give up.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 /// hnswlib marks a deleted element in the third byte of its links.
 const DELETED: (u64, u8) = (2, 1);
@@ -210,7 +214,7 @@ impl Index {
 
     /// Finds the element of each id. `interrupted` is asked now and then.
     pub(crate) fn contents(&self, interrupted: fn() -> bool) -> Result<Contents, Fault> {
-        let IndexMetadata { max_seq_id, labels } = self.metadata()?;
+        let IndexMetadata { max_seq_id, labels } = self.metadata(interrupted)?;
         let mut elements = HashMap::with_capacity(usize::try_from(self.held).unwrap_or(0).min(labels.len()));
         for slot in 0..self.held {
             if slot.is_multiple_of(1 << 12) && interrupted() {
@@ -229,18 +233,25 @@ impl Index {
         Ok(contents)
     }
 
-    fn metadata(&self) -> Result<IndexMetadata, Fault> {
+    fn metadata(&self, interrupted: fn() -> bool) -> Result<IndexMetadata, Fault> {
         let failed = |error| self.files.fault(PICKLE, error);
-        let damaged = |fault| IndexDamage::Pickle { file: self.files.name(PICKLE), fault };
         let file = self.files.open(PICKLE)?;
-        let size = file.metadata().map_err(failed)?.len();
-        if size > MAX_PICKLE_BYTES {
-            return Err(damaged(PickleFault::TooLarge(size)).into());
+        let bytes = file.metadata().map_err(failed)?.len();
+        if bytes > MAX_PICKLE_BYTES {
+            return Err(IndexDamage::TooLarge { file: self.files.name(PICKLE), bytes }.into());
         }
-        pickle::read(&mut BufReader::new(file.take(MAX_PICKLE_BYTES))).map_err(|fault| match fault {
-            PickleFault::Io(error) => self.files.fault(PICKLE, error),
-            fault => damaged(fault).into(),
-        })
+        let (mut file, mut pickle) = (file.take(MAX_PICKLE_BYTES), Vec::new());
+        while file.by_ref().take(CHUNK_BYTES).read_to_end(&mut pickle).map_err(failed)? > 0 {
+            if interrupted() {
+                return Err(Fault::Fatal(Error::Interrupted));
+            }
+        }
+        match labels::read(&pickle, interrupted) {
+            Ok(Some(metadata)) => Ok(metadata),
+            Ok(None) => Err(IndexDamage::NoLabels { file: self.files.name(PICKLE) }.into()),
+            Err(PickleFault::Interrupted) => Err(Fault::Fatal(Error::Interrupted)),
+            Err(fault) => Err(IndexDamage::Pickle { file: self.files.name(PICKLE), fault }.into()),
+        }
     }
 
     /// The label of an element that is not deleted.

@@ -9,8 +9,8 @@ mod damage;
 #[doc(hidden)]
 pub mod fuzz;
 mod hnsw;
+mod labels;
 mod metadata;
-mod pickle;
 mod rows;
 mod server;
 mod store;
@@ -18,7 +18,7 @@ mod vectors;
 
 use std::path::PathBuf;
 
-pub use damage::{IndexDamage, PickleFault};
+pub use damage::IndexDamage;
 pub use server::Server;
 
 use crate::error::{Error, Problem};

@@ -11,19 +11,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::collection::{Collection, Params};
-use super::pickle::{self, Fault};
+use super::pickle::{Fault, PickledPoint};
 use super::point::{Part, Point, PointId, Vectors};
-use super::rows::Points;
+use super::rows::{Points, Wanted};
 use crate::error::{Error, Problem};
 use crate::host::Host;
+use crate::pickle::PickleFault;
 use crate::sqlite::{self, Database};
 
 const WHAT: &str = "local store of Qdrant";
 const MAX_META_BYTES: u64 = 16 << 20;
-/// Longest pickle that is read.
-const MAX_POINT_BYTES: usize = 64 << 20;
-/// Points read at once.
+/// Points read at once, unless they are so large in JSON.
 const BATCH: usize = 256;
+const MAX_BATCH_BYTES: usize = 16 << 20;
 
 #[derive(Deserialize)]
 struct Meta {
@@ -106,15 +106,16 @@ impl Local {
     }
 
     /// A collection's points.
-    pub(super) fn points(self, collection: &str) -> Result<LocalPoints, Error> {
+    pub(super) fn points(self, collection: &str, wanted: Wanted) -> Result<LocalPoints, Error> {
         let database = self.open(collection)?;
         Ok(LocalPoints {
             local: self,
             collection: collection.to_owned(),
             database,
-            before: None,
+            wanted,
+            from: Some(i64::MAX),
             seen: HashSet::new(),
-            wanted: None,
+            ids: None,
         })
     }
 }
@@ -124,37 +125,43 @@ pub(super) struct LocalPoints {
     local: Local,
     collection: String,
     database: Database,
-    /// Rowid of the last row that was read.
-    before: Option<i64>,
+    wanted: Wanted,
+    /// Rowid from which on down rows are to be read; none after the least that there can be.
+    from: Option<i64>,
     /// Old versions of qdrant-client have left rows behind of points that they wrote again: the last one counts.
     seen: HashSet<PointId>,
-    wanted: Option<HashSet<PointId>>,
+    /// The points that are asked for; `None`: all.
+    ids: Option<HashSet<PointId>>,
 }
 
 impl Points for LocalPoints {
     fn fetch(&mut self, into: &mut VecDeque<Result<Point, Error>>) -> Result<bool, Error> {
+        let interrupted = self.local.host.interrupted;
         let failed = |error: &rusqlite::Error| self.local.failed(&self.collection, error);
-        let query =
-            "SELECT rowid, point FROM points WHERE rowid < ?1 OR ?1 IS NULL ORDER BY rowid DESC LIMIT ?2";
+        let query = "SELECT rowid, point FROM points WHERE rowid <= ?1 ORDER BY rowid DESC";
         let mut statement =
             self.database.connection().prepare_cached(query).map_err(|error| failed(&error))?;
-        let mut rows = statement.query((self.before, BATCH as i64)).map_err(|error| failed(&error))?;
-        let mut count = 0;
-        while let Some(row) = rows.next().map_err(|error| failed(&error))? {
-            count += 1;
-            let rowid = row.get(0).map_err(|error| failed(&error))?;
-            self.before = Some(rowid);
-            let point = match row.get_ref(1).map_err(|error| failed(&error))? {
-                ValueRef::Blob(bytes) => point(bytes),
-                _ => Err("it is not a blob".to_owned()),
-            };
-            match point {
-                Ok(point) => {
-                    let is_wanted = self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&point.id));
-                    if self.seen.insert(point.id.clone()) && is_wanted {
-                        into.push_back(Ok(point));
-                    }
+        let Some(from) = self.from else { return Ok(false) };
+        let mut rows = statement.query([from]).map_err(|error| failed(&error))?;
+        let mut bytes = 0;
+        for _ in 0..BATCH {
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let Some(row) = rows.next().map_err(|error| failed(&error))? else { return Ok(false) };
+            let rowid: i64 = row.get(0).map_err(|error| failed(&error))?;
+            self.from = rowid.checked_sub(1);
+            let pickle = row.get_ref(1).map_err(|error| failed(&error))?;
+            let (seen, ids) = (&mut self.seen, &self.ids);
+            let is_wanted =
+                |id: &PointId| seen.insert(id.clone()) && ids.as_ref().is_none_or(|ids| ids.contains(id));
+            match point(pickle, &self.wanted, is_wanted, interrupted) {
+                Ok(Some(point)) => {
+                    bytes += point.bytes();
+                    into.push_back(Ok(point));
                 }
+                Ok(None) => {}
+                Err(Fault::Pickle(PickleFault::Interrupted)) => return Err(Error::Interrupted),
                 Err(reason) => into.push_back(Err(Error::Damaged {
                     what: WHAT,
                     path: self.local.path.display().to_string(),
@@ -164,36 +171,52 @@ impl Points for LocalPoints {
                     ),
                 })),
             }
+            if bytes > MAX_BATCH_BYTES {
+                break;
+            }
         }
-        Ok(count == BATCH)
+        Ok(true)
     }
 
     fn restart(&mut self, ids: Option<Vec<PointId>>) -> Result<(), Error> {
-        self.before = None;
+        self.from = Some(i64::MAX);
         self.seen.clear();
-        self.wanted = ids.map(|ids| ids.into_iter().collect());
+        self.ids = ids.map(|ids| ids.into_iter().collect());
         Ok(())
     }
 }
 
-/// Reads a pickled point.
-fn point(bytes: &[u8]) -> Result<Point, String> {
-    if bytes.len() > MAX_POINT_BYTES {
-        return Err(format!("it exceeds {MAX_POINT_BYTES} bytes"));
+/// Reads a pickled point, if its id is wanted, and what is wanted of it.
+fn point(
+    pickle: ValueRef<'_>,
+    wanted: &Wanted,
+    is_wanted: impl FnOnce(&PointId) -> bool,
+    interrupted: fn() -> bool,
+) -> Result<Option<Point>, Fault> {
+    let ValueRef::Blob(pickle) = pickle else { return Err(Fault::NoBlob) };
+    let told = PickledPoint::read(pickle, interrupted)?;
+    let id = serde_json::from_str(&told.member("id")?).map_err(|_| Fault::NoPoint)?;
+    if !is_wanted(&id) {
+        return Ok(None);
     }
-    let told = pickle::read(bytes).and_then(|pickle| pickle.point()).map_err(|fault| fault.to_string())?;
-    let id = serde_json::from_str(&told.id).map_err(|_| Fault::NoPoint.to_string())?;
-    let part = |told: Result<String, Fault>| match told.map(RawValue::from_string) {
-        Ok(Ok(raw)) => Ok(raw),
-        Ok(Err(_)) => Err(Problem::Syntax),
-        Err(Fault::NotFinite) => Err(Problem::NotFinite),
-        Err(Fault::TooLarge) => Err(Problem::Range),
-        Err(_) => Err(Problem::Kind("an object of another program")),
+    let part = |name: &str, is_wanted: bool| match is_wanted.then(|| told.member(name)).transpose() {
+        Ok(json) => match json.map(RawValue::from_string).transpose() {
+            Ok(raw) => Ok(Ok(raw)),
+            Err(_) => Ok(Err(Problem::Syntax)),
+        },
+        Err(fault @ Fault::Pickle(_)) => Err(fault),
+        Err(Fault::NotFinite) => Ok(Err(Problem::NotFinite)),
+        Err(Fault::TooLarge) => Ok(Err(Problem::Range)),
+        Err(_) => Ok(Err(Problem::Kind("an object of another program"))),
     };
-    let payload = part(told.payload).map_or_else(Part::Bad, |raw| Part::of(&raw));
-    let vectors = match part(told.vector) {
-        Ok(raw) => Vectors::of(&raw).map_err(|_| Fault::NoPoint.to_string())?,
+    let payload = match part("payload", wanted.payload)? {
+        Ok(raw) => raw.map_or(Part::Absent, |raw| Part::of(&raw)),
+        Err(problem) => Part::Bad(problem),
+    };
+    let vectors = match part("vector", !wanted.vectors.is_empty())? {
+        Ok(Some(raw)) => Vectors::of(&raw).map_err(|_| Fault::NoPoint)?,
+        Ok(None) => Vectors::Single(Part::Absent),
         Err(problem) => Vectors::Bad(Part::Bad(problem)),
     };
-    Ok(Point { id, payload, vectors })
+    Ok(Some(Point { id, payload, vectors }))
 }

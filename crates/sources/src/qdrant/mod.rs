@@ -16,8 +16,8 @@ use std::rc::Rc;
 
 use collection::{Collection, Field, catalog_name};
 use local::Local;
-use rows::{CATALOG, CollectionRows, PointRows, Points, fields};
-use server::{Server, ServerPoints, Wanted};
+use rows::{CATALOG, CollectionRows, PointRows, Points, Wanted, fields};
+use server::{Server, ServerPoints};
 
 use crate::error::Error;
 use crate::host::Host;
@@ -215,7 +215,7 @@ impl Source for Qdrant {
         let wanted = self.wanted(&collection, scan)?;
         let points: Box<dyn Points> = match opened {
             Opened::Server(server) => Box::new(ServerPoints::new(server, &collection.name, wanted)),
-            Opened::Directory(local) => Box::new(local.points(&collection.name)?),
+            Opened::Directory(local) => Box::new(local.points(&collection.name, wanted)?),
         };
         let rows = PointRows::open(points, &collection, scan, &self.place(), self.host.interrupted)?;
         Ok(Box::new(rows))

@@ -134,6 +134,16 @@ pub(super) struct Scratch {
 }
 
 impl Point {
+    /// Bytes of JSON that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |part: &Part| if let Part::Json(json) = part { json.len() } else { 0 };
+        bytes(&self.payload)
+            + match &self.vectors {
+                Vectors::Single(part) | Vectors::Bad(part) => bytes(part),
+                Vectors::Named(named) => named.values().map(bytes).sum(),
+            }
+    }
+
     /// A value as the type that is wanted, which `Field::takes`.
     pub(super) fn value<'a>(
         &'a self,

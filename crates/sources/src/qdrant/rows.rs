@@ -9,6 +9,15 @@ use crate::losses::Losses;
 use crate::scan::{Comparison, OnError, Operand, Operation, Rows, Scan};
 use crate::value::{Type, Value};
 
+/// What is wanted of a collection's points.
+pub(super) struct Wanted {
+    pub(super) payload: bool,
+    /// Names of vectors; the only one may have none.
+    pub(super) vectors: Vec<String>,
+    /// Points to ask a server for at once.
+    pub(super) fetch_size: u32,
+}
+
 /// Where points come from.
 pub(super) trait Points {
     /// Fetches some more. Points that cannot be read come as errors. False: there are none after these. What was fetched

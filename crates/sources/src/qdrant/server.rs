@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::collection::{Collection, Params};
 use super::point::{Part, Point, PointId, Vectors};
-use super::rows::Points;
+use super::rows::{Points, Wanted};
 use crate::error::Error;
 use crate::host::Host;
 use crate::http::{self, Client, segment};
@@ -102,15 +102,6 @@ impl Server {
         };
         Ok(Point { id: record.id, payload: record.payload.map_or(Part::Absent, Part::of), vectors })
     }
-}
-
-/// What is wanted of a collection's points.
-pub(super) struct Wanted {
-    pub(super) payload: bool,
-    /// Names of vectors; the only one may have none.
-    pub(super) vectors: Vec<String>,
-    /// Points to ask for at once.
-    pub(super) fetch_size: u32,
 }
 
 /// Points of a collection, page by page.

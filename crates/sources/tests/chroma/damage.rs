@@ -142,7 +142,7 @@ fn a_cut_pickle_leaves_the_tail_of_the_queue() {
     for version in PURGING {
         let copied = Copied::of(version);
         copied.truncate("index_metadata.pickle", 0.6);
-        copied.has_the_tail("index_metadata.pickle\" of the index is damaged: it is cut off");
+        copied.has_the_tail("index_metadata.pickle\" of the index is damaged: the pickle is cut off");
     }
 }
 

@@ -336,3 +336,82 @@ fn a_damaged_page_of_a_local_store_costs_no_point_that_was_read_before_it() {
     assert_eq!(directory(&path).plan(&scan, &[]).unwrap().estimate.rows, 1000.0);
     assert_eq!(read(&directory(&path), &scan).unwrap().rows.len(), readable);
 }
+
+/// The pickle of a point: an object with an id and a payload, which are pickled already.
+fn pickled(id: &[u8], payload: &[u8]) -> Vec<u8> {
+    [&b"c\n\n)\x81}(X\x02\0\0\0id"[..], id, b"X\x07\0\0\0payload", payload, b"ub."].concat()
+}
+
+/// A store whose collection `notes` has these points and no others.
+fn store_of(points: impl Iterator<Item = Vec<u8>>) -> tempfile::TempDir {
+    let store = copy_of_store();
+    let mut database = Connection::open(store.path().join("store/collection/notes/storage.sqlite")).unwrap();
+    let transaction = database.transaction().unwrap();
+    transaction.execute("DELETE FROM points", ()).unwrap();
+    for (number, point) in points.enumerate() {
+        transaction.execute("INSERT INTO points (id, point) VALUES (?1, ?2)", (number.to_string(), point)).unwrap();
+    }
+    transaction.commit().unwrap();
+    store
+}
+
+#[test]
+fn a_point_that_would_take_all_memory_is_damaged() {
+    // Two megabytes of empty tuples, which would be a hundred.
+    let bomb = [&b"("[..], &b")".repeat(2 << 20), b"t"].concat();
+    let store = store_of([pickled(b"K\x01", b"}"), pickled(b"K\x02", &bomb)].into_iter());
+    let source = directory(&store.path().join("store"));
+    let mut scan = scan("notes", &ID);
+    let error = read(&source, &scan).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { detail, .. } if detail.contains("too many values")), "{error:?}");
+    scan.on_error = OnError::Null;
+    let all = read(&source, &scan).unwrap();
+    assert_eq!((all.rows.len(), all.lost_rows), (1, 1));
+}
+
+#[test]
+fn large_points_are_read_a_few_at_a_time() {
+    // A megabyte of JSON each: a text that is referred to again and again.
+    let text = [&b"X\0\x40\0\0"[..], &b"x".repeat(1 << 14), b"\x94"].concat();
+    let payload = [&b"}X\x01\0\0\0a]("[..], &text, &b"h\0".repeat(63), b"es"].concat();
+    let store = store_of((0..100_u8).map(|number| pickled(&[b'K', number], &payload)));
+    let mut source = directory(&store.path().join("store"));
+    source.host.interrupted = interrupted;
+    GO_ON.set(u32::MAX);
+    let mut rows = source.open(&scan("notes", &NOTES)).unwrap();
+    ASKED.set(0);
+    assert!(rows.next().unwrap());
+    // It is asked for each that is read.
+    assert!((10..40).contains(&ASKED.get()), "{} points are held", ASKED.get());
+    let mut count = 1;
+    while rows.next().unwrap() {
+        count += 1;
+    }
+    assert_eq!(count, 100);
+    // Where nobody wants them, they are not made.
+    let mut rows = source.open(&scan("notes", &ID)).unwrap();
+    ASKED.set(0);
+    assert!(rows.next().unwrap());
+    assert!(ASKED.get() >= 100, "only {} points are held", ASKED.get());
+}
+
+#[test]
+fn a_large_local_store_is_read_through_once() {
+    // As an old client leaves it: many rows of one point, of which the last one counts.
+    let store = store_of([pickled(b"K\x01", b"}")].into_iter());
+    let database = Connection::open(store.path().join("store/collection/notes/storage.sqlite")).unwrap();
+    database
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) \
+             INSERT INTO points (id, point) SELECT 'n' || i, (SELECT point FROM points) FROM n",
+        )
+        .unwrap();
+    drop(database);
+    let mut source = directory(&store.path().join("store"));
+    source.host.interrupted = interrupted;
+    GO_ON.set(u32::MAX);
+    ASKED.set(0);
+    assert_eq!(read(&source, &scan("notes", &ID)).unwrap().rows.len(), 1);
+    // It is asked for each row, and for each thousand steps of SQLite's machine.
+    assert!((200_000..300_000).contains(&ASKED.get()), "{} looks", ASKED.get());
+}
