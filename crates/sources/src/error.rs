@@ -36,13 +36,13 @@ pub enum Error {
         path: String,
     },
     /// A copy would exceed what it may take.
-    #[error("copy of {what} \"{path}\" would take {bytes} bytes of temporary space")]
+    #[error("a copy of {what} \"{path}\" would bring copies to {bytes} bytes of temporary space")]
     TooLarge {
         /// Kind of store.
         what: &'static str,
         /// Where it is.
         path: String,
-        /// Its size.
+        /// Its size, with that of copies that are used still.
         bytes: u64,
     },
     /// Its structure is damaged.

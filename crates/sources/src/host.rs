@@ -18,7 +18,7 @@ pub struct Host {
     pub wait: fn(Option<(BorrowedFd<'_>, Interest)>, Duration),
     /// Where copies of files go; made when it is needed. Its owner removes what a process leaves that dies.
     pub temporary: PathBuf,
-    /// Most bytes that the copy of one store may take; `None`: no limit.
+    /// Most bytes that all copies may take; `None`: no limit.
     pub temporary_bytes: Option<u64>,
     /// Copies that were made, and are used again as long as their source does not change.
     pub copies: Copies,

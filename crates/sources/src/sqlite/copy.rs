@@ -63,9 +63,11 @@ impl Copies {
             if let Some(copy) = copies.iter().find(|copy| copy.source == path && copy.identity == identity) {
                 return Ok(copy.clone());
             }
-            if host.temporary_bytes.is_some_and(|limit| identity.bytes() > limit) {
-                let path = path.display().to_string();
-                return Err(Error::TooLarge { what: WHAT, path, bytes: identity.bytes() });
+            // One that the file has left behind goes with its last reader.
+            copies.retain(|copy| copy.source != path || Rc::strong_count(copy) > 1);
+            let bytes = copies.iter().map(|copy| copy.identity.bytes()).sum::<u64>() + identity.bytes();
+            if host.temporary_bytes.is_some_and(|limit| bytes > limit) {
+                return Err(Error::TooLarge { what: WHAT, path: path.display().to_string(), bytes });
             }
             let directory = make_directory(&host.temporary).map_err(|error| cannot_copy(path, &error))?;
             let copied = copy_all(path, directory.path(), host.interrupted);
