@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
 use serde::{Deserialize, Serialize};
-use vector_embed_sources::{Accepted, Estimate, Scan};
+use vector_embed_sources::{Accepted, Error as SourceError, Estimate, Scan};
 
 use super::columns::{Column, columns};
 use super::filter::{Condition, Stored, condition, filter};
@@ -28,6 +28,8 @@ pub(super) struct Carried {
     /// Conditions that the store applies, those with an operand in the order of the plan's expressions.
     pub(super) filters: Vec<Stored>,
     pub(super) limit: Option<u64>,
+    /// What the store will be asked, for EXPLAIN, which does not open it.
+    pub(super) query: String,
 }
 
 impl Carried {
@@ -35,7 +37,7 @@ impl Carried {
     fn store(&self) -> Result<*mut pg_sys::List, Error> {
         let text = serde_json::to_string(self).map_err(|_| Error::Internal("a plan cannot be stored"))?;
         // SAFETY: the string is copied to the planner's memory.
-        unsafe { Ok(list([pg_sys::makeString(pg_sys::pstrdup(to_server(&text).as_ptr()))])) }
+        unsafe { Ok(list([pg_sys::makeString(pg_sys::pstrdup(to_server(&in_ascii(&text)).as_ptr()))])) }
     }
 
     /// What [`Self::store`] made.
@@ -57,9 +59,24 @@ impl Carried {
     }
 }
 
+/// JSON with escapes for characters beyond ASCII: names in a store may have such as the server's encoding has not.
+fn in_ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    let mut escape = |character: char| match character {
+        character if character.is_ascii() => character.to_string(),
+        character => {
+            character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }
+    };
+    json.chars().map(|character| escape(character)).collect()
+}
+
 /// What is found out about a foreign table while its query is planned.
 struct Known {
     columns: Vec<Column>,
+    /// What is to be read, without filters and limit.
+    scan: Scan,
+    describe: Box<dyn Fn(&Scan) -> Result<String, SourceError>>,
     /// Clauses that the store applies.
     pushed: Vec<Pushed>,
     estimate: Estimate,
@@ -116,7 +133,8 @@ unsafe fn find_out(relation: *mut pg_sys::RelOptInfo, table: pg_sys::Oid) -> Res
             && plan.accepted.iter().all(|accepted| *accepted == Accepted::Fully);
         let accepted = candidates.into_iter().zip(plan.accepted);
         let pushed = accepted.filter(|(_, accepted)| *accepted != Accepted::No).map(|(pushed, _)| pushed);
-        Ok(Known { columns, pushed: pushed.collect(), estimate: plan.estimate, exact })
+        let (estimate, describe) = (plan.estimate, plan.describe);
+        Ok(Known { columns, scan, describe, pushed: pushed.collect(), estimate, exact })
     }
 }
 
@@ -231,10 +249,17 @@ pub(super) unsafe extern "C-unwind" fn plan(
     // SAFETY: called after `paths`, by the planner.
     unsafe {
         let known = &*(*relation).fdw_private.cast::<Known>();
+        let filters: Vec<Stored> = known.pushed.iter().map(|pushed| pushed.condition.stored()).collect();
+        let scan = Scan {
+            filters: filters.iter().filter_map(|stored| stored.filter(&known.columns)).collect(),
+            limit: if known.exact { limit(root, relation) } else { None },
+            ..known.scan.clone()
+        };
         let carried = Carried {
             columns: known.columns.iter().map(|column| column.number).collect(),
-            filters: known.pushed.iter().map(|pushed| pushed.condition.stored()).collect(),
-            limit: if known.exact { limit(root, relation) } else { None },
+            filters,
+            limit: scan.limit,
+            query: finish((known.describe)(&scan).map_err(Error::Source)),
         };
         let operands = known.pushed.iter().map(|pushed| pushed.condition.operand);
         let operands = list(operands.filter(|operand| !operand.is_null()));

@@ -21,6 +21,8 @@ use crate::pg::warning;
 struct Own {
     opened: Opened,
     scan: Scan,
+    /// What the store is asked, in words.
+    query: String,
     converters: Vec<Converter>,
     stored: Vec<Stored>,
     /// Operands of the conditions that have one, with their types.
@@ -68,6 +70,7 @@ unsafe fn prepare(node: *mut pg_sys::ForeignScanState) -> Result<Own, Error> {
         Ok(Own {
             opened,
             scan,
+            query: carried.query,
             converters: columns.into_iter().map(|column| Converter::new(column)).collect(),
             stored: carried.filters,
             operands: states.into_iter().zip(types).collect(),
@@ -276,8 +279,7 @@ pub(super) unsafe extern "C-unwind" fn explain(
     // SAFETY: called between `begin` and `end`, with the state of EXPLAIN.
     unsafe {
         let own = own(node);
-        let query = finish(own.opened.source.query(&own.scan).map_err(Error::Source));
         let label = own.opened.store.query_label();
-        pg_sys::ExplainPropertyText(label.as_ptr(), to_server(&query).as_ptr(), explain);
+        pg_sys::ExplainPropertyText(label.as_ptr(), to_server(&own.query).as_ptr(), explain);
     }
 }

@@ -13,20 +13,19 @@ pub trait Source {
     /// Which filters the store can apply, so that it has to be asked for fewer rows, and how much there is to read.
     fn plan(&self, scan: &Scan, filters: &[Filter]) -> Result<Plan, Error>;
 
-    /// What the store will be asked, for EXPLAIN.
-    fn query(&self, scan: &Scan) -> Result<String, Error>;
-
     /// Begins to read.
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error>;
 }
 
 /// What the planner wants to know.
-#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// One for each filter.
     pub accepted: Vec<Accepted>,
     /// How much there is to read.
     pub estimate: Estimate,
+    /// Tells what the store will be asked, for EXPLAIN: by the same scan with the filters that were accepted, and its
+    /// limit. The store need not be there any more.
+    pub describe: Box<dyn Fn(&Scan) -> Result<String, Error>>,
 }
 
 /// How far a store applies a filter. Whatever it says, it never holds back a row that satisfies the filter.

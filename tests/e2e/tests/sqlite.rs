@@ -355,6 +355,29 @@ fn text_follows_the_database_s_encoding() {
 }
 
 #[test]
+fn explain_does_not_open_the_file() {
+    let cluster = Shared::get();
+    let mut client = cluster.database("sqlite_explain");
+    let path = directory().join("gone.db");
+    let connection = Connection::open(&path).expect("a database");
+    connection
+        .execute_batch("CREATE TABLE t(\"ключ\" TEXT PRIMARY KEY, x INTEGER) WITHOUT ROWID; INSERT INTO t VALUES ('a', 1)")
+        .expect("good SQL");
+    drop(connection);
+    import(&mut client, "gone", &path);
+    execute(
+        &mut client,
+        "SET plan_cache_mode = force_generic_plan; PREPARE q (bigint) AS SELECT x FROM gone.t WHERE x = $1; EXECUTE q(1)",
+    );
+    // As auto_explain does it when a statement has ended well.
+    fs::remove_file(&path).expect("removed");
+    let plan = client.query("EXPLAIN (COSTS OFF) EXECUTE q(1)", &[]).expect("a plan");
+    let plan: String = plan.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
+    assert!(plan.contains("SQLite Query: SELECT \"ключ\", \"x\" FROM \"t\" WHERE \"x\" = ?"), "{plan}");
+    assert_eq!(refused(client.query("EXECUTE q(1)", &[])).code().code(), "HV00N");
+}
+
+#[test]
 fn a_value_beyond_a_limit_of_its_type_is_one_that_does_not_fit() {
     let cluster = Shared::get();
     let mut client = cluster.database("sqlite_limits");

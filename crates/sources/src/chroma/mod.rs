@@ -204,6 +204,10 @@ fn estimate(scan: &Scan, rows: u64, dimension: Option<u64>) -> Estimate {
     Estimate { rows: rows as f64, pages: (rows as f64 * (512.0 + vector_bytes) / 8192.0).ceil() }
 }
 
+fn planned(accepted: Vec<Accepted>, estimate: Estimate) -> Plan {
+    Plan { accepted, estimate, describe: Box::new(|scan| Ok(query(scan))) }
+}
+
 /// What a scan reads, in words.
 fn query(scan: &Scan) -> String {
     let names: Vec<&str> = scan.columns.iter().map(|(name, _)| &**name).collect();
@@ -250,7 +254,7 @@ impl Source for Directory {
         let accepted = filters.iter().map(|filter| accepted(scan, filter, self.invalid_text)).collect();
         if scan.table == CATALOG {
             let rows = self.collections(&store)?.len() as f64;
-            return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });
+            return Ok(planned(accepted, Estimate { rows, pages: 1.0 }));
         }
         let collection = self.collection(&store, &scan.table)?;
         let rows = match catalog::count(&store, &collection) {
@@ -258,11 +262,7 @@ impl Source for Directory {
             Err(Error::Damaged { .. }) => UNKNOWN_ROWS,
             rows => rows?,
         };
-        Ok(Plan { accepted, estimate: estimate(scan, rows, collection.dimension) })
-    }
-
-    fn query(&self, scan: &Scan) -> Result<String, Error> {
-        Ok(query(scan))
+        Ok(planned(accepted, estimate(scan, rows, collection.dimension)))
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {

@@ -9,8 +9,8 @@ use super::catalog::distance_of;
 use super::metadata::{self, Fault, excerpt};
 use super::rows::wanted_ids;
 use super::{
-    CATALOG, CatalogRows, Field, Listed, accepted, catalog_table, collection_table, estimate, field,
-    position, query, vector_problem,
+    CATALOG, CatalogRows, Field, Listed, accepted, catalog_table, collection_table, estimate, field, planned,
+    position, vector_problem,
 };
 use crate::error::{BadValue, Error, Problem};
 use crate::host::Host;
@@ -132,15 +132,11 @@ impl Source for Server {
         let accepted = filters.iter().map(|filter| accepted(scan, filter, self.invalid_text)).collect();
         if scan.table == CATALOG {
             let rows = self.collections(&client)?.len() as f64;
-            return Ok(Plan { accepted, estimate: Estimate { rows, pages: 1.0 } });
+            return Ok(planned(accepted, Estimate { rows, pages: 1.0 }));
         }
         let collection = self.collection(&client, &scan.table)?;
         let rows = self.count(&client, &collection)?;
-        Ok(Plan { accepted, estimate: estimate(scan, rows, collection.dimension) })
-    }
-
-    fn query(&self, scan: &Scan) -> Result<String, Error> {
-        Ok(query(scan))
+        Ok(planned(accepted, estimate(scan, rows, collection.dimension)))
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {

@@ -164,7 +164,7 @@ impl Source for Qdrant {
             }
             Relation::Catalog(names) => (names.len() as f64, PAGE),
         };
-        let accepted = |filter: &Filter| {
+        let accepts = |filter: &Filter| {
             let by_id = matches!(relation, Relation::Collection(_)) && filter.column == "id";
             let operation = matches!(filter.operation, Operation::In | Operation::Compare(Comparison::Equal));
             if by_id && operation && matches!(filter.of, Type::Text | Type::Bigint) {
@@ -174,28 +174,13 @@ impl Source for Qdrant {
             }
         };
         let estimate = Estimate { rows, pages: (rows * bytes / PAGE).ceil() };
-        Ok(Plan { accepted: filters.iter().map(accepted).collect(), estimate })
-    }
-
-    fn query(&self, scan: &Scan) -> Result<String, Error> {
-        let opened = self.open_place()?;
-        let Relation::Collection(collection) = self.relation(&opened, &scan.table)? else {
-            return Ok("collections".to_owned());
-        };
-        let wanted = self.wanted(&collection, scan)?;
-        let what = if scan.filters.is_empty() { "scroll" } else { "points by id" };
-        let vectors = wanted.vectors.iter().map(|name| if name.is_empty() { "(unnamed)" } else { name });
-        let mut query = format!("{what} of collection {}", collection.name);
-        if wanted.payload {
-            query += ", payload";
-        }
-        if !wanted.vectors.is_empty() {
-            query += &format!(", vectors {}", vectors.collect::<Vec<_>>().join(", "));
-        }
-        if let Some(limit) = scan.limit {
-            query += &format!(", limit {limit}");
-        }
-        Ok(query)
+        let accepted = filters.iter().map(accepts).collect();
+        let place = self.place();
+        let describe = Box::new(move |scan: &Scan| match &relation {
+            Relation::Collection(collection) => describe(collection, scan, &place),
+            Relation::Catalog(_) => Ok("collections".to_owned()),
+        });
+        Ok(Plan { accepted, estimate, describe })
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
@@ -222,18 +207,41 @@ impl Source for Qdrant {
     }
 }
 
+/// What a scan asks for, in words.
+fn describe(collection: &Collection, scan: &Scan, place: &str) -> Result<String, Error> {
+    let fields = fields(collection, scan, place)?;
+    let vectors: Vec<&str> = vectors(&fields).collect();
+    let what = if scan.filters.is_empty() { "scroll" } else { "points by id" };
+    let mut query = format!("{what} of collection {}", collection.name);
+    if fields.contains(&Field::Payload) {
+        query += ", payload";
+    }
+    if !vectors.is_empty() {
+        let names = vectors.into_iter().map(|name| if name.is_empty() { "(unnamed)" } else { name });
+        query += &format!(", vectors {}", names.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(limit) = scan.limit {
+        query += &format!(", limit {limit}");
+    }
+    Ok(query)
+}
+
+/// Names of the vectors among fields.
+fn vectors(fields: &[Field]) -> impl Iterator<Item = &str> {
+    fields.iter().filter_map(|field| match field {
+        Field::Vector(name) | Field::Told(name) => Some(name.as_str()),
+        Field::Id | Field::Payload => None,
+    })
+}
+
 impl Qdrant {
     /// What a scan needs of each point.
     fn wanted(&self, collection: &Collection, scan: &Scan) -> Result<Wanted, Error> {
         let fields = fields(collection, scan, &self.place())?;
-        let vector = |field: &Field| match field {
-            Field::Vector(name) | Field::Told(name) => Some(name.clone()),
-            _ => None,
-        };
         let limit = scan.limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX).max(1));
         Ok(Wanted {
             payload: fields.contains(&Field::Payload),
-            vectors: fields.iter().filter_map(vector).collect(),
+            vectors: vectors(&fields).map(str::to_owned).collect(),
             fetch_size: self.fetch_size.clamp(1, limit),
         })
     }

@@ -83,13 +83,9 @@ impl Source for Sqlite {
             Err(error) if matches!(file::classify(&error), file::Failure::Damaged(_)) => estimate::UNKNOWN,
             estimate => estimate.map_err(|error| self.failed(&error))?,
         };
-        Ok(Plan { accepted, estimate })
-    }
-
-    fn query(&self, scan: &Scan) -> Result<String, Error> {
-        let database = self.open()?;
-        let relation = self.relation(&database, &scan.table)?;
-        Ok(query::build(&relation, scan, self.invalid_text, None).sql)
+        let invalid_text = self.invalid_text;
+        let describe = Box::new(move |scan: &Scan| Ok(query::build(&relation, scan, invalid_text, None).sql));
+        Ok(Plan { accepted, estimate, describe })
     }
 
     fn open(&self, scan: &Scan) -> Result<Box<dyn Rows>, Error> {
