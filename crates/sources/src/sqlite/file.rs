@@ -24,6 +24,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
 /// Longest value. PostgreSQL has none of a gigabyte.
 const MAX_VALUE_BYTES: i32 = (1 << 30) - (1 << 13);
+/// Longest pattern of LIKE and GLOB, which compare in one step of SQLite's machine, amid which nobody looks.
+const MAX_PATTERN_BYTES: i32 = 1000;
 /// Most memory that SQLite takes, whatever a view asks for.
 const MAX_HEAP_BYTES: i64 = 2 << 30;
 
@@ -143,6 +145,7 @@ fn distrust(connection: &mut Connection, host: &Host) -> rusqlite::Result<()> {
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)?;
     // What views sort goes to files that nobody counts; memory has its limit.
     let sorted = if host.temporary_bytes.is_some() { "MEMORY" } else { "DEFAULT" };
     // Pragmas answer with the value they have taken.

@@ -68,6 +68,15 @@ fn views_cannot_take_all_memory() {
 }
 
 #[test]
+fn patterns_of_views_are_short() {
+    let pattern = |length: usize| format!("CREATE VIEW v AS SELECT 'a' LIKE '{}' AS x", "%a".repeat(length / 2));
+    let detail = unreadable(&pattern(1002));
+    assert!(detail.contains("too complex"), "{detail}");
+    let fixture = Fixture::new(&pattern(1000));
+    assert_eq!(read(&fixture.source(), &scan("v", &[("x", Type::Text)])).expect("rows"), [["0"]]);
+}
+
+#[test]
 fn virtual_tables_and_what_is_theirs_are_left_out() {
     let fixture = Fixture::new(
         "CREATE TABLE t(x TEXT); CREATE TABLE words_old(x TEXT); CREATE VIRTUAL TABLE words USING fts5(x); \
