@@ -25,5 +25,5 @@ pub use pickle::PickleFault;
 pub use scan::{
     Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
 };
-pub use table::{Column, Kind, Table};
+pub use table::{Column, Table};
 pub use value::{Type, Value};

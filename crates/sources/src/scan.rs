@@ -28,13 +28,11 @@ pub struct Plan {
     pub describe: Box<dyn Fn(&Scan) -> Result<String, Error>>,
 }
 
-/// How far a store applies a filter. Whatever it says, it never holds back a row that satisfies the filter.
+/// Whether a store applies a filter. Whatever it says, it never holds back a row that satisfies the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
     /// Not at all.
     No,
-    /// Rows that do not satisfy it may come nevertheless.
-    Partly,
     /// Exactly, so that a limit may be applied after it.
     Fully,
 }
@@ -123,8 +121,6 @@ pub enum Operand {
     None,
     /// No row satisfies the filter.
     Null,
-    /// Of `boolean`.
-    Boolean(bool),
     /// Of `smallint`, `integer` or `bigint`.
     Integer(i64),
     /// Of `real` or `double precision`.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Dimensions that pgvector's `vector` has at most.
+pub(crate) const MAX_DIMENSIONS: usize = 16_000;
+
 /// A type that a reader can give values of. Each is one of PostgreSQL's, or pgvector's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -91,4 +94,19 @@ pub enum Value<'a> {
     Uuid([u8; 16]),
     /// Finite numbers.
     Vector(&'a [f32]),
+}
+
+/// A UUID as text: its digits, with hyphens in their places or without, and in braces or not.
+pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
+    let bare = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
+    let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let fits = match bare.len() {
+        32 => bare.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        36 => bare.bytes().enumerate().all(|(at, byte)| {
+            if is_hyphen(at) { byte == b'-' } else { byte.is_ascii_hexdigit() }
+        }),
+        _ => false,
+    };
+    let number = u128::from_str_radix(&bare.replace('-', ""), 16).ok().filter(|_| fits)?;
+    Some(number.to_be_bytes())
 }

@@ -12,11 +12,11 @@ use std::rc::Rc;
 
 use rustix::fs::OFlags;
 
-use super::MAX_DIMENSIONS;
 use super::damage::IndexDamage;
 use super::labels::{self, IndexMetadata, MAX_PICKLE_BYTES};
 use crate::error::Error;
 use crate::pickle::PickleFault;
+use crate::value::MAX_DIMENSIONS;
 
 pub(crate) const HEADER_BYTES: usize = 100;
 

@@ -27,15 +27,12 @@ use crate::losses::Losses;
 use crate::scan::{
     Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
 };
-use crate::table::{Column, Kind, Table};
+use crate::table::{Column, Table};
 use crate::text::InvalidText;
-use crate::value::{Type, Value};
+use crate::value::{MAX_DIMENSIONS, Type, Value, uuid};
 use catalog::Collection;
 use rows::{CollectionRows, Wanted};
 use store::Store;
-
-/// pgvector's limit.
-const MAX_DIMENSIONS: usize = 16_000;
 
 /// Rows of a collection that cannot be counted.
 const UNKNOWN_ROWS: u64 = 1000;
@@ -126,25 +123,21 @@ fn collection_table(name: &str, id: &str, dimension: Option<u64>, database: &str
     let columns = COLUMNS.iter().zip(types);
     Table {
         name: table_name(name, id),
-        kind: Kind::Table,
         columns: columns.map(|(name, of)| column(name, of, *name == "id")).collect(),
         options: vec![("database", database.to_owned())],
-        comment: None,
     }
 }
 
 fn catalog_table(database: &str) -> Table {
     Table {
         name: CATALOG.to_owned(),
-        kind: Kind::Catalog,
         columns: CATALOG_COLUMNS.map(|(name, of)| column(name, of, false)).to_vec(),
         options: vec![("database", database.to_owned())],
-        comment: None,
     }
 }
 
 fn column(name: &str, of: Type, not_null: bool) -> Column {
-    Column { name: name.to_owned(), of, not_null, comment: None }
+    Column { name: name.to_owned(), of, not_null }
 }
 
 const CATALOG_COLUMNS: [(&str, Type); 6] = [
@@ -367,12 +360,4 @@ impl Rows for CatalogRows {
         self.next = 0;
         Ok(())
     }
-}
-
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: Vec<u32> =
-        text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
-    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
-    bytes.try_into().ok()
 }

@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::table::{Column, Kind, Table};
-use crate::value::Type;
-
-/// More dimensions than pgvector's `vector` has.
-const MAX_DIMENSIONS: u64 = 16_000;
+use crate::table::{Column, Table};
+use crate::value::{MAX_DIMENSIONS, Type};
 
 /// A collection's name, vectors and size.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +67,7 @@ impl Collection {
 
     /// Columns with what they are. Names are distinct.
     pub(super) fn columns(&self) -> Vec<(Column, Field)> {
-        let column = |name: String, of, not_null| Column { name, of, not_null, comment: None };
+        let column = |name: String, of, not_null| Column { name, of, not_null };
         let mut columns = vec![
             (column("id".to_owned(), Type::Text, true), Field::Id),
             (column("payload".to_owned(), Type::Jsonb, true), Field::Payload),
@@ -94,10 +91,8 @@ impl Collection {
     pub(super) fn table(&self) -> Table {
         Table {
             name: self.name.clone(),
-            kind: Kind::Table,
             columns: self.columns().into_iter().map(|(column, _)| column).collect(),
             options: Vec::new(),
-            comment: None,
         }
     }
 
@@ -128,7 +123,7 @@ impl VectorParams {
         if self.multivector_config.as_ref().is_some_and(|config| !config.is_null()) {
             return None;
         }
-        u16::try_from(self.size).ok().filter(|size| (1..=MAX_DIMENSIONS).contains(&u64::from(*size)))
+        u16::try_from(self.size).ok().filter(|size| (1..=MAX_DIMENSIONS).contains(&usize::from(*size)))
     }
 }
 

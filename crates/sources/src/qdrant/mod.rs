@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::http;
 use crate::scan::{Accepted, Comparison, Estimate, Filter, Operation, Plan, Rows, Scan, Source};
-use crate::table::{Column, Kind, Table};
+use crate::table::{Column, Table};
 use crate::value::Type;
 
 /// A store of Qdrant's.
@@ -121,14 +121,11 @@ fn catalog(name: String) -> Table {
         name: name.to_owned(),
         of,
         not_null,
-        comment: None,
     };
     Table {
         name,
-        kind: Kind::Catalog,
         columns: CATALOG.into_iter().map(column).collect(),
         options: Vec::new(),
-        comment: None,
     }
 }
 

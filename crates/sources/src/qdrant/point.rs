@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::collection::Field;
 use crate::error::Problem;
-use crate::value::{Type, Value};
+use crate::value::{MAX_DIMENSIONS, Type, Value, uuid};
 
 /// A point's id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -242,7 +242,7 @@ fn vector<'a>(json: &str, dimensions: Option<u16>, numbers: &'a mut Vec<f32>) ->
             return Err(Problem::Dimensions { expected, found });
         }
         _ if found == 0 => return Err(Problem::Empty),
-        _ if found > 16_000 => return Err(Problem::Range),
+        _ if found > MAX_DIMENSIONS => return Err(Problem::Range),
         _ => {}
     }
     numbers.clear();
@@ -252,12 +252,6 @@ fn vector<'a>(json: &str, dimensions: Option<u16>, numbers: &'a mut Vec<f32>) ->
     } else {
         Err(Problem::NotFinite)
     }
-}
-
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.chars().filter(|character| *character != '-').collect();
-    let number = u128::from_str_radix(&digits, 16).ok()?;
-    (digits.len() == 32).then(|| number.to_be_bytes())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::error::Problem;
 use crate::host::Zone;
 use crate::text::{self, InvalidText};
 use crate::time;
-use crate::value::{Type, Value};
+use crate::value::{self, MAX_DIMENSIONS, Type, Value};
 
 /// What a column's values are to become.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ pub(super) fn convert<'a>(
             other => Err(kind(other)),
         },
         Type::Uuid => match value {
-            ValueRef::Text(bytes) => uuid(valid(bytes)?).map(Value::Uuid),
+            ValueRef::Text(bytes) => uuid(valid(bytes)?.trim_ascii()).map(Value::Uuid),
             ValueRef::Blob(bytes) => bytes.try_into().map(Value::Uuid).map_err(|_| Problem::Syntax),
             other => Err(kind(other)),
         },
@@ -236,23 +236,7 @@ fn text<'a>(value: ValueRef<'a>, target: Target, scratch: &'a mut String) -> Res
 }
 
 fn uuid(text: &str) -> Result<[u8; 16], Problem> {
-    let text = text.trim_ascii();
-    if text.is_empty() {
-        return Err(Problem::Empty);
-    }
-    let text = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
-    let hyphens_fit = match text.len() {
-        32 => !text.contains('-'),
-        36 => text.bytes().enumerate().all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23)),
-        _ => false,
-    };
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
-    if !hyphens_fit || digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(Problem::Syntax);
-    }
-    let digits = std::str::from_utf8(&digits).map_err(|_| Problem::Syntax)?;
-    let number = u128::from_str_radix(digits, 16).map_err(|_| Problem::Syntax)?;
-    Ok(number.to_be_bytes())
+    if text.is_empty() { Err(Problem::Empty) } else { value::uuid(text).ok_or(Problem::Syntax) }
 }
 
 /// A vector as sqlite-vec stores it, in little-endian floats or as JSON.
@@ -284,7 +268,7 @@ fn vector<'a>(
         Some(expected) if usize::from(expected) != found => Err(Problem::Dimensions { expected, found }),
         _ if numbers.iter().any(|number| !number.is_finite()) => Err(Problem::NotFinite),
         _ if found == 0 => Err(Problem::Empty),
-        _ if found > 16_000 => Err(Problem::Range),
+        _ if found > MAX_DIMENSIONS => Err(Problem::Range),
         _ => Ok(Value::Vector(numbers)),
     }
 }

@@ -10,7 +10,6 @@ use rusqlite::types::ValueRef;
 use super::file::{Database, Failure, classify};
 use super::schema::{Key, Relation, quote};
 use crate::scan::Estimate;
-use crate::table::Kind;
 
 /// Pages that are looked at.
 const SAMPLE_PAGES: u32 = 400;
@@ -36,7 +35,7 @@ struct Sample {
 }
 
 pub(super) fn estimate(database: &Database, relation: &Relation) -> rusqlite::Result<Estimate> {
-    if relation.kind == Kind::View {
+    if relation.is_view {
         return Ok(UNKNOWN);
     }
     let sample = sample(database, relation)?;

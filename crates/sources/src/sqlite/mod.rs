@@ -114,9 +114,8 @@ impl Sqlite {
             name: column.name.clone(),
             of: schema::imported(&column.declared),
             not_null: column.not_null || column.is_rowid,
-            comment: None,
         });
-        let (kind, columns) = (relation.kind, columns.collect());
-        Ok(Table { name: relation.name, kind, columns, options: Vec::new(), comment: None })
+        let columns = columns.collect();
+        Ok(Table { name: relation.name, columns, options: Vec::new() })
     }
 }

@@ -8,7 +8,6 @@ use rusqlite::types::Value as Bound;
 use super::InvalidText;
 use super::schema::{Affinity, Attribute, Key, Relation, quote};
 use crate::scan::{Accepted, Comparison, Filter, OnError, Operand, Operation, Scan};
-use crate::table::Kind;
 use crate::value::Type;
 
 /// Longest list of `IN` that is sent.
@@ -31,14 +30,14 @@ pub(super) struct Resume {
     pub(super) limit: Option<u64>,
 }
 
-/// How far SQLite can apply a filter.
+/// Whether SQLite can apply a filter.
 pub(super) fn accepted(relation: &Relation, filter: &Filter, scan: &Scan, invalid: InvalidText) -> Accepted {
     let Some(column) = relation.position(&filter.column).map(|at| &relation.columns[at]) else {
         return Accepted::No;
     };
     // What a view computes may be of any kind. Where rows that cannot be read are skipped, all are read by rowid: a row
     // that can be found is then one that can be read.
-    if relation.kind == Kind::View || scan.on_error == OnError::Null {
+    if relation.is_view || scan.on_error == OnError::Null {
         return Accepted::No;
     }
     match filter.operation {
@@ -154,6 +153,6 @@ fn bind(operand: &Operand) -> Option<Bound> {
         Operand::Float(number) if number.is_nan() => None,
         Operand::Float(number) => Some(Bound::Real(*number)),
         Operand::Text(text) => Some(Bound::Text(text.clone())),
-        Operand::Boolean(_) | Operand::None | Operand::Null | Operand::Several(_) => None,
+        Operand::None | Operand::Null | Operand::Several(_) => None,
     }
 }

@@ -4,14 +4,14 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::shadow::virtual_tables;
-use crate::table::Kind;
 use crate::value::Type;
 
 /// A table or view of a database.
 #[derive(Debug)]
 pub(super) struct Relation {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    /// What a view has is computed, and may be of any kind.
+    pub(super) is_view: bool,
     pub(super) columns: Vec<Attribute>,
     /// The first column whose name is not UTF-8, with what is not replaced. No SQL can name it, and what SQLite does
     /// not know as a name in double quotes it takes for text; so it is none of the columns.
@@ -120,7 +120,7 @@ pub(super) fn relation(connection: &Connection, name: &str) -> rusqlite::Result<
     let mut rows = statement.query([name])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let name = text(row.get_ref(0)?);
-    let kind = if text(row.get_ref(1)?) == "view" { Kind::View } else { Kind::Table };
+    let is_view = text(row.get_ref(1)?) == "view";
     let mut columns = Vec::new();
     let (mut primary, mut is_key_whole, mut nameless) = (Vec::new(), true, None);
     let mut statement = connection.prepare(
@@ -147,8 +147,8 @@ pub(super) fn relation(connection: &Connection, name: &str) -> rusqlite::Result<
             is_rowid: false,
         });
     }
-    let mut relation = Relation { name, kind, columns, nameless, key: Key::Number };
-    if kind == Kind::Table {
+    let mut relation = Relation { name, is_view, columns, nameless, key: Key::Number };
+    if !is_view {
         primary.sort();
         primary.retain(|_| is_key_whole);
         relation.find_key(connection, primary.into_iter().map(|(_, column)| column).collect());
