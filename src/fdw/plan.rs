@@ -64,9 +64,7 @@ fn in_ascii(json: &str) -> String {
     let mut units = [0; 2];
     let mut escape = |character: char| match character {
         character if character.is_ascii() => character.to_string(),
-        character => {
-            character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
-        }
+        character => character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
     };
     json.chars().map(|character| escape(character)).collect()
 }

@@ -246,8 +246,8 @@ impl<'a> Machine<'a> {
                 let items = self.since_mark()?; // SETITEMS
                 self.set_items(&items, at)
             }
-            0x8f => self.push(Value::Other),           // EMPTY_SET
-            0x90 => self.since_mark().map(drop),       // ADDITEMS, to a set that nobody looks at
+            0x8f => self.push(Value::Other),     // EMPTY_SET
+            0x90 => self.since_mark().map(drop), // ADDITEMS, to a set that nobody looks at
             0x91 => {
                 self.since_mark()?; // FROZENSET
                 self.push(Value::Other)
@@ -449,7 +449,9 @@ mod tests {
     #[test]
     fn what_is_built_has_a_limit() {
         // Empty tuples, dicts of one entry, marks, nulls, references, remembered again and again.
-        for part in [&b")"[..], b"}K\x00K\x00s", b"(", b"N", b"N\x94h\x00", b"N\x94", b"c\n\nc\n\n\x81", b"]Na"] {
+        for part in
+            [&b")"[..], b"}K\x00K\x00s", b"(", b"N", b"N\x94h\x00", b"N\x94", b"c\n\nc\n\n\x81", b"]Na"]
+        {
             let pickle = part.repeat(1 << 20);
             assert_eq!(read_all(&pickle).expect_err("it is too much"), PickleFault::TooMany, "{part:?}");
         }

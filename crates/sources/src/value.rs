@@ -102,9 +102,10 @@ pub(crate) fn uuid(text: &str) -> Option<[u8; 16]> {
     let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let fits = match bare.len() {
         32 => bare.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        36 => bare.bytes().enumerate().all(|(at, byte)| {
-            if is_hyphen(at) { byte == b'-' } else { byte.is_ascii_hexdigit() }
-        }),
+        36 => bare
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if is_hyphen(at) { byte == b'-' } else { byte.is_ascii_hexdigit() }),
         _ => false,
     };
     let number = u128::from_str_radix(&bare.replace('-', ""), 16).ok().filter(|_| fits)?;

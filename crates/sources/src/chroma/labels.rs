@@ -20,10 +20,7 @@ pub(crate) struct IndexMetadata {
 }
 
 /// Reads a whole pickle; none if it holds no labels of ids.
-pub(crate) fn read(
-    bytes: &[u8],
-    interrupted: fn() -> bool,
-) -> Result<Option<IndexMetadata>, PickleFault> {
+pub(crate) fn read(bytes: &[u8], interrupted: fn() -> bool) -> Result<Option<IndexMetadata>, PickleFault> {
     let pickle = pickle::read(bytes, Limits { values: MAX_VALUES, interrupted })?;
     let top = match pickle.top() {
         Value::Dict(number) => Some(number),

@@ -70,7 +70,8 @@ impl Options {
             let pair = if scheme.eq_ignore_ascii_case("Basic") { STANDARD.decode(value).ok() } else { None };
             let pair = pair.and_then(|pair| String::from_utf8(pair).ok()).unwrap_or_default();
             let password = pair.split_once(':').map(|(_, password)| password.to_owned());
-            let secrets = [Some(header.into()), Some(value.into()), Some(pair.into()), password.map(Cow::Owned)];
+            let secrets =
+                [Some(header.into()), Some(value.into()), Some(pair.into()), password.map(Cow::Owned)];
             secrets.into_iter().flatten()
         })
     }

@@ -95,9 +95,7 @@ impl Opened {
     fn collection(&self, name: &str) -> Result<Option<Collection>, Error> {
         match self {
             Self::Server(server) => server.collection(name),
-            Self::Directory(local) => {
-                Ok(local.collections()?.into_iter().find(|found| found.name == name))
-            }
+            Self::Directory(local) => Ok(local.collections()?.into_iter().find(|found| found.name == name)),
         }
     }
 
@@ -117,16 +115,8 @@ enum Relation {
 }
 
 fn catalog(name: String) -> Table {
-    let column = |(name, of, not_null): (&str, Type, bool)| Column {
-        name: name.to_owned(),
-        of,
-        not_null,
-    };
-    Table {
-        name,
-        columns: CATALOG.into_iter().map(column).collect(),
-        options: Vec::new(),
-    }
+    let column = |(name, of, not_null): (&str, Type, bool)| Column { name: name.to_owned(), of, not_null };
+    Table { name, columns: CATALOG.into_iter().map(column).collect(), options: Vec::new() }
 }
 
 impl Source for Qdrant {

@@ -3,8 +3,7 @@
 use rusqlite::Connection;
 use vector_embed_sources::sqlite::InvalidText;
 use vector_embed_sources::{
-    Accepted, Comparison, Error, Filter, OnError, Operand, Operation, Problem, Scan, Source, Type,
-    Value,
+    Accepted, Comparison, Error, Filter, OnError, Operand, Operation, Problem, Scan, Source, Type, Value,
 };
 
 use crate::support::{
@@ -231,7 +230,8 @@ fn an_id_that_is_not_told_as_it_is_stored_is_found() {
     let store = copy(&Store::of("1.5.9", "small").path);
     Connection::open(store.path().join("chroma.sqlite3"))
         .and_then(|database| {
-            let rename = "UPDATE embeddings SET embedding_id = 'pl' || char(0) || 'ain' WHERE embedding_id = 'plain'";
+            let rename =
+                "UPDATE embeddings SET embedding_id = 'pl' || char(0) || 'ain' WHERE embedding_id = 'plain'";
             database.execute(rename, ())
         })
         .expect("an id with NUL");

@@ -299,12 +299,14 @@ fn leaves(database: &Path, name: &str) -> Vec<(u64, usize)> {
     let mut statement = connection
         .prepare("SELECT pageno, ncell FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY path")
         .unwrap();
-    let leaves = statement.query_map([name], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as usize)));
+    let leaves =
+        statement.query_map([name], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as usize)));
     leaves.unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 fn spoil(database: &Path, page: u64) {
-    let bytes = Connection::open(database).unwrap().query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
+    let bytes =
+        Connection::open(database).unwrap().query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0));
     let bytes = bytes.unwrap() as u64;
     let file = OpenOptions::new().write(true).open(database).unwrap();
     file.write_all_at(&vec![0xee; bytes as usize], (page - 1) * bytes).unwrap();
@@ -349,7 +351,9 @@ fn store_of(points: impl Iterator<Item = Vec<u8>>) -> tempfile::TempDir {
     let transaction = database.transaction().unwrap();
     transaction.execute("DELETE FROM points", ()).unwrap();
     for (number, point) in points.enumerate() {
-        transaction.execute("INSERT INTO points (id, point) VALUES (?1, ?2)", (number.to_string(), point)).unwrap();
+        transaction
+            .execute("INSERT INTO points (id, point) VALUES (?1, ?2)", (number.to_string(), point))
+            .unwrap();
     }
     transaction.commit().unwrap();
     store
@@ -363,7 +367,10 @@ fn a_point_that_would_take_all_memory_is_damaged() {
     let source = directory(&store.path().join("store"));
     let mut scan = scan("notes", &ID);
     let error = read(&source, &scan).unwrap_err();
-    assert!(matches!(&error, Error::Damaged { detail, .. } if detail.contains("too many values")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Damaged { detail, .. } if detail.contains("too many values")),
+        "{error:?}"
+    );
     scan.on_error = OnError::Null;
     let all = read(&source, &scan).unwrap();
     assert_eq!((all.rows.len(), all.lost_rows), (1, 1));

@@ -69,7 +69,8 @@ fn views_cannot_take_all_memory() {
 
 #[test]
 fn patterns_of_views_are_short() {
-    let pattern = |length: usize| format!("CREATE VIEW v AS SELECT 'a' LIKE '{}' AS x", "%a".repeat(length / 2));
+    let pattern =
+        |length: usize| format!("CREATE VIEW v AS SELECT 'a' LIKE '{}' AS x", "%a".repeat(length / 2));
     let detail = unreadable(&pattern(1002));
     assert!(detail.contains("too complex"), "{detail}");
     let fixture = Fixture::new(&pattern(1000));
@@ -146,7 +147,10 @@ fn a_column_whose_name_is_not_utf_8_is_never_read_as_its_name() {
     spoil_names(&fixture);
     match fixture.source().tables(&|_| true) {
         Err(Error::Unimportable { table, reason }) => {
-            assert_eq!((&*table, &*reason), ("t", "the name of its column \"caf\u{fffd}\" is not valid UTF-8"));
+            assert_eq!(
+                (&*table, &*reason),
+                ("t", "the name of its column \"caf\u{fffd}\" is not valid UTF-8")
+            );
         }
         other => panic!("{other:?}"),
     }
