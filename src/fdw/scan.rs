@@ -110,7 +110,7 @@ pub(super) unsafe extern "C-unwind" fn iterate(
         pg_sys::ExecClearTuple(slot);
         if own.anew {
             let operands = finish(own.evaluate((*node).ss.ps.ps_ExprContext));
-            finish(own.start(operands));
+            finish(own.start(operands).map_err(|error| as_told(error, node)));
         }
         if finish(own.fill(slot).map_err(|error| as_told(error, node))) {
             pg_sys::ExecStoreVirtualTuple(slot);
