@@ -151,6 +151,6 @@ mod tests {
     fn depth_costs_nothing() {
         let mut deep = b"}".repeat(1_000_000);
         deep.extend(b"K\x01s.");
-        assert!(read_bytes(&deep).is_err());
+        assert_eq!(read_bytes(&deep).expect("a pickle"), None);
     }
 }
