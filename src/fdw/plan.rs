@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 use pgrx::prelude::*;
 use pgrx::{PgMemoryContexts, pg_sys};
 use serde::{Deserialize, Serialize};
-use vector_embed_sources::{Accepted, Error as SourceError, Estimate, Scan};
+use vector_embed_sources::{Accepted, Describe, Estimate, Scan};
 
 use super::columns::{Column, columns};
 use super::filter::{Condition, Stored, condition, filter};
@@ -62,11 +62,11 @@ impl Carried {
 /// JSON with escapes for characters beyond ASCII: names in a store may have such as the server's encoding has not.
 fn in_ascii(json: &str) -> String {
     let mut units = [0; 2];
-    let mut escape = |character: char| match character {
+    let escape = |character: char| match character {
         character if character.is_ascii() => character.to_string(),
         character => character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
     };
-    json.chars().map(|character| escape(character)).collect()
+    json.chars().map(escape).collect()
 }
 
 /// What is found out about a foreign table while its query is planned.
@@ -74,7 +74,7 @@ struct Known {
     columns: Vec<Column>,
     /// What is to be read, without filters and limit.
     scan: Scan,
-    describe: Box<dyn Fn(&Scan) -> Result<String, SourceError>>,
+    describe: Describe,
     /// Clauses that the store applies.
     pushed: Vec<Pushed>,
     estimate: Estimate,

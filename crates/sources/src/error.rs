@@ -130,7 +130,7 @@ pub enum Error {
         /// Whose vector it is.
         id: String,
         /// What explains it.
-        damage: IndexDamage,
+        damage: Box<IndexDamage>,
     },
     /// A server gave no answer that can be used.
     #[error("could not get an answer of the server at {address}")]

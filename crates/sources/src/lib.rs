@@ -23,7 +23,7 @@ pub use host::{Host, Interest, Zone};
 pub use losses::Losses;
 pub use pickle::PickleFault;
 pub use scan::{
-    Accepted, Comparison, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
+    Accepted, Comparison, Describe, Estimate, Filter, OnError, Operand, Operation, Plan, Rows, Scan, Source,
 };
 pub use table::{Column, Table};
 pub use value::{Type, Value};

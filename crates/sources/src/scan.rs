@@ -25,8 +25,11 @@ pub struct Plan {
     pub estimate: Estimate,
     /// Tells what the store will be asked, for EXPLAIN: by the same scan with the filters that were accepted, and its
     /// limit. The store need not be there any more.
-    pub describe: Box<dyn Fn(&Scan) -> Result<String, Error>>,
+    pub describe: Describe,
 }
+
+/// Tells a scan in words.
+pub type Describe = Box<dyn Fn(&Scan) -> Result<String, Error>>;
 
 /// Whether a store applies a filter. Whatever it says, it never holds back a row that satisfies the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

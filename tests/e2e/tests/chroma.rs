@@ -214,7 +214,7 @@ fn an_index_that_may_not_be_read_is_an_error_and_not_taken_for_damage() {
     import(&mut client, &store, "denied");
     let header = store.index().join("header.bin");
     for (path, mode) in [(header, 0o644), (store.index(), 0o755)] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("its permissions can be set");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("its permissions can be set");
         let error = refused(client.query("SELECT embedding FROM denied.segments", &[]));
         assert_eq!(error.code().code(), "HV00N", "{error:?}");
         assert_eq!(error.detail(), Some("The server's user may not read it."));

@@ -213,7 +213,7 @@ impl CollectionRows {
                 }
                 if let Some(damage) = lost {
                     let (collection, id) = (self.collection.name.clone(), self.shown_id());
-                    let error = Error::NoLength { collection, id, damage };
+                    let error = Error::NoLength { collection, id, damage: Box::new(damage) };
                     self.losses.partial(error, self.wanted.on_damage)?;
                 }
                 Ok(Value::Vector(&self.vector))
