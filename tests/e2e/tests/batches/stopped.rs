@@ -63,8 +63,16 @@ struct Moment {
 
 const MOMENTS: [Moment; 5] = [
     // The first batch is computed.
-    Moment { statement: "UPDATE long_docs SET embedding = embed(body)", wait_event_type: "Extension", queued: 40 },
-    Moment { statement: "SELECT count(embed(body)) FROM long_docs", wait_event_type: "Extension", queued: 40 },
+    Moment {
+        statement: "UPDATE long_docs SET embedding = embed(body)",
+        wait_event_type: "Extension",
+        queued: 40,
+    },
+    Moment {
+        statement: "SELECT count(embed(body)) FROM long_docs",
+        wait_event_type: "Extension",
+        queued: 40,
+    },
     // Rows are read for the first batch.
     Moment { statement: "SELECT count(embed(body)) FROM slow_docs", wait_event_type: "Timeout", queued: 0 },
     Moment {
