@@ -59,6 +59,12 @@ impl Bare {
         Ok(load(&self.runtime.with_threads(threads), &self.entry, std::convert::identity)?)
     }
 
+    /// The model once more, which writes down how long its operators took when it is dropped, to a file whose name
+    /// begins with that of `profile`.
+    pub(crate) fn load_profiled(&self, profile: &Path) -> Result<LoadedModel> {
+        Ok(load(&self.runtime.with_profile(profile), &self.entry, std::convert::identity)?)
+    }
+
     /// Milliseconds that calls of [`Bare::embed`] have spent in ONNX Runtime so far.
     pub(crate) fn computing_time(&self) -> f64 {
         self.computing.get()
@@ -77,6 +83,16 @@ impl Bare {
     /// The best that a program does with many texts: tokenize all, sort by length, and compute batches of at
     /// most `budget` tokens, padding included.
     pub(crate) fn embed_sorted(&self, texts: &[String], budget: usize) -> Result<Vec<Vec<f32>>> {
+        self.embed_sorted_by(&self.model, texts, budget)
+    }
+
+    /// The same by a model that was loaded once more.
+    pub(crate) fn embed_sorted_by(
+        &self,
+        model: &LoadedModel,
+        texts: &[String],
+        budget: usize,
+    ) -> Result<Vec<Vec<f32>>> {
         let rows = texts.iter().map(|text| self.tokenize(text)).collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| std::cmp::Reverse(rows[*row].len()));
@@ -87,8 +103,8 @@ impl Bare {
             let count = (budget / rows[*longest].len()).clamp(1, rest.len());
             let (batch, others) = rest.split_at(count);
             numbers.clear();
-            self.model.embed(batch.iter().map(|row| &*rows[*row]), &mut numbers)?;
-            for (row, vector) in batch.iter().zip(numbers.chunks_exact(self.model.dimensions)) {
+            model.embed(batch.iter().map(|row| &*rows[*row]), &mut numbers)?;
+            for (row, vector) in batch.iter().zip(numbers.chunks_exact(model.dimensions)) {
                 vectors[*row] = vector.to_vec();
             }
             rest = others;

@@ -1,6 +1,6 @@
 //! The first call of a connection against its later ones.
 
-use super::{Bench, Measurement, pause};
+use super::{Bench, Measurement};
 use crate::error::Result;
 use crate::report::{Bar, Figures, Row};
 use crate::stats::{median, quantile, timed};
@@ -24,7 +24,7 @@ fn run(bench: &Bench) -> Result<Vec<Row>> {
     }
     let notes = format!(
         "the first statement of {connections} connections, `SELECT embed('…')`, against the median of {WARM_CALLS} \
-         such statements after it, a pause before each; connecting is not counted; nine of ten within {:.2} ms; \
+         such statements after it; connecting is not counted; nine of ten within {:.2} ms; \
          the first use of pgvector alone, measured alike, costs {:.2} ms",
         quantile(&difference, 0.9),
         median(&plain),
@@ -39,9 +39,8 @@ fn connection(bench: &Bench, sql: impl Fn() -> String) -> Result<(f64, f64)> {
     let mut client = bench.server.connect()?;
     let mut times = Vec::with_capacity(1 + WARM_CALLS);
     for _ in 0..=WARM_CALLS {
+        // No pause: on a virtual machine a processor that sleeps may take milliseconds to wake up, here and in the server.
         let sql = sql();
-        // Before each alike, so that the engine's threads sleep each time.
-        pause();
         let (time, answer) = timed(|| client.simple_query(&sql));
         answer?;
         times.push(time);

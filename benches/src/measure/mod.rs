@@ -13,6 +13,7 @@ mod growth;
 mod later;
 mod layout;
 mod memory;
+mod operators;
 mod passages;
 mod planning;
 mod precisions;
@@ -54,6 +55,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     memory::MEASUREMENT,
     planning::MEASUREMENT,
     layout::MEASUREMENT,
+    operators::MEASUREMENT,
 ];
 
 /// Something that is measured.

@@ -12,11 +12,13 @@ use crate::error::{Error, ModelProblem};
 use crate::model::Precision;
 
 /// The shared library and the threads that sessions get. There is one in a process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Runtime {
     library: PathBuf,
     has_openvino: bool,
     threads: usize,
+    /// Where sessions write how long each of their operators took.
+    profile: Option<PathBuf>,
     environment: Arc<OnceCell<Environment>>,
 }
 
@@ -27,6 +29,7 @@ impl Runtime {
             library: library.into(),
             has_openvino: false,
             threads: threads.max(1),
+            profile: None,
             environment: Arc::default(),
         }
     }
@@ -46,8 +49,13 @@ impl Runtime {
 
     /// The same runtime for other models, whose batches are computed with `threads` threads.
     pub fn with_threads(&self, threads: usize) -> Self {
-        let (library, environment) = (self.library.clone(), Arc::clone(&self.environment));
-        Self { library, has_openvino: self.has_openvino, threads: threads.max(1), environment }
+        Self { threads: threads.max(1), ..self.clone() }
+    }
+
+    /// The same runtime for other models, each of which writes down how long its operators took when it is dropped: to
+    /// a file whose name begins with that of `profile`.
+    pub fn with_profile(&self, profile: impl Into<PathBuf>) -> Self {
+        Self { profile: Some(profile.into()), ..self.clone() }
     }
 
     /// Threads that compute one batch.
@@ -64,7 +72,11 @@ impl Runtime {
     /// Options for a new session.
     pub(super) fn session(&self) -> Result<SessionBuilder, Error> {
         let environment = self.load()?;
-        configure(environment, self.threads).map_err(|error| self.failed(&error))
+        let configured = configure(environment, self.threads).and_then(|options| match &self.profile {
+            None => Ok(options),
+            Some(profile) => Ok(options.with_profiling(profile)?),
+        });
+        configured.map_err(|error| self.failed(&error))
     }
 
     /// Options for a new session that computes in bf16.
