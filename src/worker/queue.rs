@@ -184,7 +184,7 @@ impl Worker {
                 round.has_worked |= rows.is_some_and(|(_, rows)| rows > 0);
                 if begin.elapsed() > BATCH_TIME {
                     self.items = (self.items / 2).max(LEAST_ITEMS);
-                } else if begin.elapsed() < BATCH_TIME / 4 && rows.is_some() {
+                } else if begin.elapsed() < BATCH_TIME / 2 && rows.is_some() {
                     self.items = (self.items * 2).min(MOST_ITEMS);
                 }
                 rows.into_iter().for_each(|(queue, rows)| self.rates.count(queue, rows));
