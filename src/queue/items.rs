@@ -145,9 +145,10 @@ impl Queue<'_> {
         if rows.count() == 0 {
             return Ok(());
         }
+        // As an array, which is looked up in the index: a join would hash the whole queue, for each batch anew.
         let sql = format!(
-            "DELETE FROM {} USING vector_embed_rows AS v \
-             WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
+            "DELETE FROM {} WHERE q.id OPERATOR(pg_catalog.=) \
+             ANY (ARRAY(SELECT v.id::pg_catalog.int8 FROM vector_embed_rows AS v))",
             self.from()
         );
         if self.run(&rows, &sql, Command::Delete)? < rows.count() {
