@@ -159,32 +159,24 @@ fn wait_until_empty(
     let begin = Instant::now();
     let mut checked: Option<Instant> = None;
     loop {
-        let (name, served, waiting, failed) = {
+        let served = {
             let table = Table::look_at(relation)?;
             let served = queue::served(&table).into_iter().collect::<Result<Vec<_>, _>>()?;
-            let (mut waiting, mut failed) = (0, 0);
-            for served in &served {
-                let queue = Queue::open(&table, &served.queue, Access::Read)?;
-                let _owner = Restricted::owner(table.owner());
-                let depth = queue.depth()?;
-                failed += depth.failed;
-                waiting += depth.items - depth.failed;
+            let queues: Vec<Queue<'_>> = served
+                .iter()
+                .map(|served| Queue::open(&table, &served.queue, Access::Read))
+                .collect::<Result<_, _>>()?;
+            let _owner = Restricted::owner(table.owner());
+            let mut is_waiting = false;
+            for queue in &queues {
+                is_waiting = is_waiting || queue.is_waiting()?;
             }
-            (table.name(), served, waiting, failed)
+            let is_over = timeout.is_some_and(|timeout| begin.elapsed() >= timeout);
+            if !is_waiting || is_over {
+                return end(&table, &queues, is_waiting);
+            }
+            served
         };
-        if served.is_empty() {
-            notice(format!("relation \"{name}\" has no queue, skipping"));
-            return Ok(());
-        }
-        if waiting == 0 {
-            if failed > 0 {
-                warning::failed_rows(&name, failed);
-            }
-            return Ok(());
-        }
-        if timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
-            return Err(Error::StillWaiting { table: name, items: waiting });
-        }
         // Nothing is held while others work, not even a snapshot.
         transaction.commit();
         if checked.is_none_or(|checked| checked.elapsed() > CHECK) {
@@ -196,6 +188,29 @@ fn wait_until_empty(
         latch::sleep(LOOK);
         transaction.look();
     }
+}
+
+/// What the waiting for a table's queues came to.
+fn end(table: &Table, queues: &[Queue<'_>], is_waiting: bool) -> Result<(), Error> {
+    let name = table.name();
+    if queues.is_empty() {
+        notice(format!("relation \"{name}\" has no queue, skipping"));
+        return Ok(());
+    }
+    let (mut items, mut failed) = (0, 0);
+    for queue in queues {
+        let depth = queue.depth()?;
+        items += depth.items - depth.failed;
+        failed += depth.failed;
+    }
+    // Perhaps they have just been done.
+    if is_waiting && items > 0 {
+        return Err(Error::StillWaiting { table: name, items });
+    }
+    if failed > 0 {
+        warning::failed_rows(&name, failed);
+    }
+    Ok(())
 }
 
 /// Fails if nobody could do what the queue is for, with the reason.

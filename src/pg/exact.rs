@@ -45,6 +45,8 @@ impl Exact {
             (c"enable_bitmapscan", c"off"),
             (c"enable_sort", c"off"),
             (c"max_parallel_workers_per_gather", c"0"),
+            // A sort that cannot be avoided costs so much on paper now that it would be compiled: 100 ms.
+            (c"jit", c"off"),
         ] {
             set(name, value);
         }

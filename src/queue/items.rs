@@ -1,9 +1,9 @@
 //! What a worker does with items: takes them, deletes them, and notes what went wrong with others.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Queue, number};
+use super::{Queue, nothing, number};
 use crate::error::{Error, Failure, TableFault};
 use crate::pg::exact::Exact;
 use crate::pg::statement::{Cell, CellKind, Command, Rows};
@@ -12,7 +12,11 @@ use crate::refresh::Key;
 
 /// How many times as many items are looked at as rows are taken: a row that is written again and again is to be done once,
 /// and not once for each batch that its items would fill.
-const LOOK_AHEAD: usize = 50;
+const LOOK_AHEAD: usize = 20;
+/// And how many times as many for the rows themselves: a batch is full where each was written so often one after the other.
+const WRITTEN_TOGETHER: usize = 4;
+
+const NOT_AS_ASKED: Error = Error::Internal("an item is not as it was asked for");
 
 /// After that many failures a row waits until somebody asks for it.
 const MOST_ATTEMPTS: i32 = 10;
@@ -47,59 +51,89 @@ impl Queue<'_> {
     /// Takes the items of at most so many rows whose time has come, each row once. What they say holds for rows that are
     /// read with the same snapshot.
     pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
-        let _exact = Exact::new();
-        let window = most.saturating_mul(LOOK_AHEAD);
+        // Without statistics, as a queue is that is just being filled, the planner would read and sort all of it for each batch.
+        let _exact = Exact::in_order();
+        let keys = self.first_keys(most)?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut items = self.items_of(keys, most.saturating_mul(LOOK_AHEAD))?;
+        self.look_ahead(&mut items)?;
+        Ok(items)
+    }
+
+    /// The first so many items of those that were never tried and of those whose time has come again: a query of their
+    /// numbers, what else is asked for, and their keys.
+    fn due(&self, more: &str, limit: usize) -> String {
         let columns = self.key_columns().join(", ");
         let some = |condition: &str, order: &str| {
             format!(
-                "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {} WHERE {condition} \
-                 ORDER BY {order} LIMIT {window})",
+                "(SELECT q.id{more}, {columns} FROM {} WHERE {condition} ORDER BY {order} LIMIT {limit})",
                 self.from()
             )
         };
-        let sql = format!(
-            "{} UNION ALL {} ORDER BY 1",
-            some("q.next_try IS NULL", "q.id"),
+        format!(
+            "{} UNION ALL {}",
+            // COALESCE for the planner, too: he takes NULLs for few, and joins few rows by comparing each with each.
+            some("COALESCE(q.next_try IS NULL, false)", "q.id"),
             some(
                 "q.next_try IS NOT NULL AND q.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()",
                 "q.next_try, q.id"
             ),
-        );
+        )
+    }
+
+    /// The keys of the first rows, at most so many.
+    fn first_keys(&self, most: usize) -> Result<Vec<Key>, Error> {
+        let sql = format!("{} ORDER BY 1", self.due("", most.saturating_mul(WRITTEN_TOGETHER)));
         let mut answer = nothing().query(self.table.owner(), &sql)?;
-        let mut places: HashMap<Key, usize> = HashMap::new();
-        let mut items: Vec<Item> = Vec::new();
+        let (mut keys, mut known) = (Vec::new(), HashSet::new());
         while let Some(row) = answer.next_row() {
-            let missing = || Error::Internal("an item is not as it was asked for");
-            let number = |column: i16| {
-                row.written(column)?.and_then(|text| text.parse::<i64>().ok()).ok_or_else(missing)
-            };
-            let (id, attempts) = (number(1)?, number(3)? as i32);
-            let supplied = row.written(2)?.as_deref() == Some("t");
-            let last = self.key.len() as i16 + 3;
-            let key = (4..=last).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
-            let key = Key(key.ok_or_else(missing)?);
-            if items.len() >= most && !places.contains_key(&key) {
-                continue;
+            let key =
+                (2..self.key.len() as i16 + 2).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
+            let key = Key(key.ok_or(NOT_AS_ASKED)?);
+            if known.insert(key.clone()) {
+                keys.push(key);
             }
-            let place = *places.entry(key.clone()).or_insert_with(|| {
-                items.push(Item { key, ids: Vec::new(), supplied, attempts: 0 });
-                items.len() - 1
-            });
-            let item = &mut items[place];
-            item.ids.push(id);
-            item.supplied = supplied;
-            item.attempts = item.attempts.max(attempts);
+            if keys.len() == most {
+                break;
+            }
         }
-        self.look_ahead(&mut items)?;
+        Ok(keys)
+    }
+
+    /// The items of rows with these keys that are among the first so many.
+    fn items_of(&self, keys: Vec<Key>, limit: usize) -> Result<Vec<Item>, Error> {
+        let place = [("place".to_owned(), CellKind::Int)];
+        let mut rows = Queue::rows(place.into_iter().chain(Queue::keys("k", self.key.len())).collect());
+        for (place, key) in keys.iter().enumerate() {
+            let key = key.0.iter().map(|value| Cell::Raw(value));
+            rows.put(&[Cell::Int(place as i32)].into_iter().chain(key).collect::<Vec<_>>());
+        }
+        let mut items: Vec<Item> =
+            keys.into_iter().map(|key| Item { key, ids: Vec::new(), supplied: false, attempts: 0 }).collect();
+        // The others are left where they are: there may be tens of thousands.
+        let sql = format!(
+            "SELECT v.place, q.id, q.supplied, q.attempts FROM ({}) AS q, vector_embed_rows AS v WHERE {} ORDER BY 2",
+            self.due(", q.supplied, q.attempts", limit),
+            self.is_named("k"),
+        );
+        let mut answer = rows.query(self.table.owner(), &sql)?;
+        while let Some(row) = answer.next_row() {
+            let number = |column: i16| {
+                row.written(column)?.and_then(|text| text.parse::<i64>().ok()).ok_or(NOT_AS_ASKED)
+            };
+            let item = items.get_mut(number(1)? as usize).ok_or(NOT_AS_ASKED)?;
+            item.ids.push(number(2)?);
+            item.supplied = row.written(3)?.as_deref() == Some("t");
+            item.attempts = item.attempts.max(number(4)? as i32);
+        }
         Ok(items)
     }
 
     /// Finds out for which rows there are later items that say that the vector was supplied: such as are not taken yet, or
     /// have an equal key that is written in another way.
     fn look_ahead(&self, items: &mut [Item]) -> Result<(), Error> {
-        if items.is_empty() {
-            return Ok(());
-        }
         let keys = Queue::keys("k", self.key.len());
         let first = [("place".to_owned(), CellKind::Int), ("id".to_owned(), CellKind::Text)];
         let mut rows = Queue::rows(first.into_iter().chain(keys).collect());
@@ -291,9 +325,4 @@ impl Queue<'_> {
         one.put(&[Cell::Null]);
         one.execute(self.table.owner(), &sql, Command::Update).ok_or_else(|| self.unfit())
     }
-}
-
-/// No rows, for queries that need none.
-fn nothing() -> Rows {
-    Rows::new([("nothing", CellKind::Int)])
 }

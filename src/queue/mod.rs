@@ -130,7 +130,7 @@ impl<'t> Queue<'t> {
     /// The one row of a query over the items `q`.
     fn ask(&self, what: &str) -> Result<Vec<Option<String>>, Error> {
         let sql = format!("SELECT {what} FROM {}", self.from());
-        let mut answer = Rows::new([("nothing", CellKind::Int)]).query(self.table.owner(), &sql)?;
+        let mut answer = nothing().query(self.table.owner(), &sql)?;
         answer.next().ok_or(Error::Internal("a count gave no row"))?
     }
 
@@ -145,6 +145,11 @@ impl<'t> Queue<'t> {
         let keys = self.key_columns().join(", ");
         format!("(SELECT pg_catalog.count(*) FROM (SELECT DISTINCT {keys} FROM {}) AS w)", self.from())
     }
+}
+
+/// No rows, for queries that need none.
+fn nothing() -> Rows {
+    Rows::new([("nothing", CellKind::Int)])
 }
 
 fn number(value: Option<&Option<String>>) -> Result<i64, Error> {

@@ -1,8 +1,7 @@
 //! What queues show of themselves.
 
-use super::{Queue, number};
+use super::{Queue, nothing, number};
 use crate::error::Error;
-use crate::pg::statement::{CellKind, Rows};
 use crate::pg::table::quote_literal;
 
 /// What is in a queue.
@@ -27,6 +26,14 @@ pub(crate) struct Failed {
 const HAS_FAILED: &str = "q.attempts OPERATOR(pg_catalog.>) 0";
 
 impl Queue<'_> {
+    /// Whether there are items that wait for a worker, and not for their next attempt. Found by the index of numbers, and at
+    /// once: neither the depth of the queue nor what was deleted lately counts.
+    pub(crate) fn is_waiting(&self) -> Result<bool, Error> {
+        let sql = format!("SELECT FROM {} WHERE NOT ({HAS_FAILED}) ORDER BY q.id LIMIT 1", self.from());
+        let mut answer = nothing().query(self.table.owner(), &sql)?;
+        Ok(answer.next_row().is_some())
+    }
+
     pub(crate) fn depth(&self) -> Result<Depth, Error> {
         let mut row = self.ask(&format!(
             "pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE {HAS_FAILED}), \
@@ -46,7 +53,7 @@ impl Queue<'_> {
             key.collect::<Vec<_>>().join(", "),
             self.from()
         );
-        let answer = Rows::new([("nothing", CellKind::Int)]).query(self.table.owner(), &sql)?;
+        let answer = nothing().query(self.table.owner(), &sql)?;
         answer
             .map(|row| match <[Option<String>; 5]>::try_from(row?) {
                 Ok([Some(key), sqlstate, message, attempts, next_try]) => Ok(Failed {

@@ -220,6 +220,26 @@ fn drain_for_long(client: &mut Client) {
 }
 
 #[test]
+fn a_deep_queue_is_not_read_from_end_to_end_for_each_batch() {
+    // Without statistics of the queue, as while it is being filled.
+    let cluster = Cluster::with().setting("autovacuum", "off").start();
+    let mut client = cluster.connect();
+    notes::create(&mut client, "notes", "queue");
+    // Few texts, which the engine soon remembers.
+    execute(
+        &mut client,
+        "INSERT INTO notes SELECT i, 'text ' || i % 10 FROM generate_series(1, 100000) AS i",
+    );
+    drain_for_long(&mut client);
+    wait::until("the worker ends, and with it what it has not told yet", || workers(&cluster).is_empty());
+    let read: i64 = client
+        .query_one("SELECT seq_tup_read FROM pg_stat_all_tables WHERE relname = $1", &[&QUEUE])
+        .expect("a row")
+        .get(0);
+    assert!(read < 100_000, "{read} items were read without an index");
+}
+
+#[test]
 fn databases_with_workers_are_dropped_and_copied() {
     let cluster = Cluster::with().uncached().start();
     let mut admin = cluster.connect();
