@@ -6,6 +6,7 @@
 passed=0
 failed=0
 minutes=
+under_way=
 
 # Sums up what a test program printed: cargo's result lines, pg_regress's lines of before and since 16 (node's look
 # like the latter), pytest's lines.
@@ -43,6 +44,24 @@ run() {
 	return $status
 }
 
+# limited TIME COMMAND …: ends the command, with all that it has started, when it has not ended within that time. It fails
+# then, so that its phase does. Waited for in the background, so that this script can be interrupted meanwhile.
+limited() {
+	local status=0
+	set -m # otherwise it would ignore interrupts, and so would servers that it starts
+	timeout --kill-after=60s "$@" &
+	under_way=$!
+	set +m
+	wait "$under_way" || status=$?
+	under_way=
+	[ $status != 124 ] && [ $status != 137 ] || say "error: ended, because it took longer than $1"
+	return $status
+}
+
+# For who leaves while such a command runs.
+end_limited() {
+	[ -z "$under_way" ] || kill "$under_way" 2>/dev/null || true
+}
 
 finish() {
 	clean_up || true

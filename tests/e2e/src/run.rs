@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Ends what still works below the directory and removes it, once the test program has ended: then its standard
 /// input ends. SIGQUIT is an immediate shutdown to a server, and death to an engine. A program that was making a
-/// copy when the tests were killed may fill the directory once more.
+/// copy when the tests were killed may fill the directory once more. It has a process group of its own, for whoever
+/// kills the tests with all that they have started may do so by SIGKILL.
 const JANITOR: &str = r#"
 trap '' INT TERM HUP
 cat
@@ -50,6 +52,7 @@ pub fn directory() -> &'static Path {
             .args(["-c", JANITOR])
             .arg(&directory)
             .current_dir("/")
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
