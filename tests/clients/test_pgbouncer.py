@@ -30,7 +30,7 @@ def connect_asyncpg():
 
 
 def test_more_clients_than_server_connections(observer):
-    together = threading.Barrier(CLIENTS)
+    together = threading.Barrier(CLIENTS, timeout=60)
 
     def insert(client):
         with connect() as connection:

@@ -18,4 +18,4 @@ pub const POISON: Marker = Marker { word: "dynamite", id: 21719 };
 pub const SLOW: Marker = Marker { word: "glacier", id: 10046 };
 
 /// See [`SLOW`].
-pub const SLOW_MILLISECONDS: u64 = 300;
+pub const SLOW_MILLISECONDS: u64 = 1000;

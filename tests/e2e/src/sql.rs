@@ -47,6 +47,19 @@ pub fn execute(client: &mut Client, statements: &str) {
     }
 }
 
+/// Does some work under `statement_timeout`, in a transaction that is then rolled back. The abort takes the setting back,
+/// so that it cannot end the next statement, too.
+pub fn with_timeout<T>(
+    client: &mut Client,
+    milliseconds: u64,
+    work: impl FnOnce(&mut Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    execute(client, &format!("BEGIN; SET LOCAL statement_timeout = {milliseconds}"));
+    let outcome = work(client);
+    execute(client, "ROLLBACK");
+    outcome
+}
+
 /// What PostgreSQL says of a call that it must refuse.
 pub fn refused<T>(result: Result<T, Error>) -> DbError {
     match result {

@@ -9,7 +9,7 @@ mod nested;
 mod sources;
 mod stopped;
 
-use postgres::{CancelToken, Client, NoTls};
+use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::sql::{execute, stat_engine};
 
@@ -88,22 +88,4 @@ fn wrong(client: &mut Client) -> i64 {
 /// The number that a query gives.
 fn count(client: &mut Client, query: &str) -> i64 {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query} failed: {error:?}")).get(0)
-}
-
-/// Cancels what a session does if the test fails, which would otherwise wait for its end.
-struct Canceller(CancelToken);
-
-impl Canceller {
-    fn of(session: &Client) -> Self {
-        Self(session.cancel_token())
-    }
-}
-
-impl Drop for Canceller {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // The server may have ended the session.
-            let _ = self.0.cancel_query(NoTls);
-        }
-    }
 }

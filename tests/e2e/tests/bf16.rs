@@ -9,7 +9,9 @@ use vector_embed_e2e::golden::{self, Golden};
 use vector_embed_e2e::installation::{Installation, move_away};
 use vector_embed_e2e::markers::{POISON, SLOW};
 use vector_embed_e2e::process::Pid;
-use vector_embed_e2e::sql::{assert_error, embed, embed_by, execute, refused, stat_engine, stat_model};
+use vector_embed_e2e::sql::{
+    assert_error, embed, embed_by, execute, refused, stat_engine, stat_model, with_timeout,
+};
 use vector_embed_e2e::vectors::cosine;
 use vector_embed_e2e::wait;
 
@@ -126,10 +128,10 @@ fn calls_are_cancelled() {
     assert_near(golden, &embed_by(&mut client, &golden.text, MODEL).expect("a vector"));
     let texts: Vec<String> =
         (0..400).map(|number| format!("{} {number} {}", SLOW.word, "word ".repeat(100))).collect();
-    execute(&mut client, "SET statement_timeout = '500ms'");
-    let result = client.query_one("SELECT count(*) FROM unnest(embed($1::text[], $2))", &[&texts, &MODEL]);
+    let result = with_timeout(&mut client, 500, |client| {
+        client.query_one("SELECT count(*) FROM unnest(embed($1::text[], $2))", &[&texts, &MODEL])
+    });
     assert_eq!(refused(result).code().code(), "57014");
-    execute(&mut client, "RESET statement_timeout");
     assert_near(golden, &embed_by(&mut client, &golden.text, MODEL).expect("a vector"));
     wait::until("the rest is dropped", || {
         let query = "SELECT cancelled > 0 AND queued_texts = 0 FROM vector_embed.stat_engine WHERE runtime = 'openvino'";

@@ -3,16 +3,19 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
+use postgres::{Client, NoTls};
 use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::{Cluster, Stop};
 use vector_embed_e2e::golden;
 use vector_embed_e2e::installation::{Installation, replace};
 use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
+use vector_embed_e2e::notes::{assert_fresh, assert_fresh_of};
 use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::sql::{
-    assert_terminated, backend, embed, embed_and_forget, execute, refused, stat_engine,
+    assert_error, assert_terminated, backend, embed, embed_and_forget, execute, refused, stat_engine,
+    with_timeout,
 };
+use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
 use crate::faulty;
@@ -45,6 +48,7 @@ fn time_to_end(cluster: &Cluster, texts: &[String], function: &str, check: fn(Ou
     let mut observer = cluster.connect();
     let pid = backend(&mut client);
     thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut client);
         let call = scope.spawn(move || {
             let result = long_call(&mut client, texts);
             (result, Instant::now())
@@ -81,6 +85,18 @@ fn a_terminated_session_ends_within_100_milliseconds() {
     assert_median_within_bound(times.collect());
 }
 
+/// How much longer than `statement_timeout` allows a call takes that it ends.
+fn time_over(client: &mut Client, timeout: u64, call: impl FnOnce(&mut Client) -> Outcome) -> Duration {
+    let mut taken = Duration::ZERO;
+    assert_cancelled(with_timeout(client, timeout, |client| {
+        let begin = Instant::now();
+        let outcome = call(client);
+        taken = begin.elapsed();
+        outcome
+    }));
+    taken.saturating_sub(Duration::from_millis(timeout))
+}
+
 #[test]
 fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
     // While the texts are read, sent, tokenized and computed.
@@ -93,12 +109,9 @@ fn statement_timeout_ends_a_call_within_100_milliseconds_at_any_moment_of_it() {
     execute(&mut client, "CREATE TEMP TABLE long_texts (texts text[])");
     client.execute("INSERT INTO long_texts VALUES ($1)", &[&texts]).expect("a row");
     let times = TIMEOUTS.map(|timeout| {
-        execute(&mut client, &format!("SET statement_timeout = {timeout}"));
-        let begin = Instant::now();
-        let result = client.batch_execute("SELECT cardinality(embed(texts)) FROM long_texts");
-        let taken = begin.elapsed();
-        assert_cancelled(result);
-        taken.saturating_sub(Duration::from_millis(timeout))
+        time_over(&mut client, timeout, |client| {
+            client.batch_execute("SELECT cardinality(embed(texts)) FROM long_texts")
+        })
     });
     assert_median_within_bound(times.to_vec());
 }
@@ -108,17 +121,11 @@ fn a_call_for_a_single_text_does_not_wait_for_its_batch() {
     let cluster = Cluster::with().installation(&faulty::installation()).uncached().alone().start();
     let mut client = cluster.connect();
     embed(&mut client, "the model is loaded").expect("a vector");
-    let timeout = Duration::from_millis(SLOW_MILLISECONDS / 10);
     let call = format!("SELECT embed('the {} moves slowly')", SLOW.word);
     let times = (0..REPETITIONS).map(|_| {
-        execute(&mut client, &format!("SET statement_timeout = {}", timeout.as_millis()));
-        let begin = Instant::now();
-        let result = client.batch_execute(&call);
-        let taken = begin.elapsed();
-        assert_cancelled(result);
-        execute(&mut client, "RESET statement_timeout");
+        let time = time_over(&mut client, SLOW_MILLISECONDS / 10, |client| client.batch_execute(&call));
         embed(&mut client, "the engine has dealt with it").expect("a vector");
-        taken.saturating_sub(timeout)
+        time
     });
     assert_median_within_bound(times.collect());
 }
@@ -138,35 +145,52 @@ fn a_timeout_at_any_moment_of_a_trigger_or_a_backfill_costs_nobody_else_anything
          INSERT INTO old SELECT i, 'text ' || i, NULL FROM generate_series(1, 300) i;
          SELECT vector_embed.attach('old', 'embedding', '{body}')",
     );
-    let mut witness = cluster.connect();
-    let before = backend(&mut witness);
-    for number in 0..150 {
-        // The last one's timeout is in force until then.
-        let next = format!("SET statement_timeout = {}", 1 + number % 15);
-        wait::until("the timeout is set", || client.batch_execute(&next).is_ok());
-        for statement in [
-            format!("INSERT INTO documents VALUES ({number}, 'text {number}')"),
-            format!("INSERT INTO later VALUES ({number}, 'text {number}')"),
-            "CALL vector_embed.backfill('old', batch => 7)".to_owned(),
-        ] {
-            if let Err(error) = client.batch_execute(&statement) {
-                assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{statement}: {error:?}");
+    let before = backend(&mut client);
+    let (mut stored, mut timed_out) = ([0; 3], [0; 3]);
+    let mut number = 0;
+    // The last one is for what all others are too short for on a busy machine.
+    for timeout in (1..=15).chain([10_000]) {
+        // From its beginning on, so that none is ever set or taken back under the one before.
+        let options = format!("-c statement_timeout={timeout}");
+        let mut hasty = cluster.config().options(&options).connect(NoTls).expect("a session");
+        for _ in 0..10 {
+            number += 1;
+            let statements = [
+                format!("INSERT INTO documents VALUES ({number}, 'text {number}')"),
+                format!("INSERT INTO later VALUES ({number}, 'text {number}')"),
+                "CALL vector_embed.backfill('old', batch => 7)".to_owned(),
+            ];
+            for (kind, statement) in statements.iter().enumerate() {
+                match hasty.batch_execute(statement) {
+                    Ok(()) => stored[kind] += 1,
+                    Err(error) => {
+                        let state = error.code().map(|code| code.code());
+                        assert_eq!(state, Some("57014"), "{statement}: {error:?}");
+                        timed_out[kind] += 1;
+                    }
+                }
             }
         }
     }
     // A crash of one session would have ended the others.
-    assert_eq!(backend(&mut witness), before);
-    wait::until("there is no timeout", || client.batch_execute("SET statement_timeout = 0").is_ok());
+    assert_eq!(backend(&mut client), before);
+    assert!(stored.iter().all(|count| *count > 0), "{stored:?} stored, {timed_out:?} timed out");
+    // What only queues may be faster than the shortest timeout.
+    assert!(timed_out[0] > 0 && timed_out[2] > 0, "{stored:?} stored, {timed_out:?} timed out");
+
     execute(&mut client, "CALL vector_embed.backfill('old')");
-    let missing: i64 = client
+    assert_fresh(&mut client, "old", 300);
+    execute(&mut client, "CALL vector_embed.drain('later', '2 min')");
+    assert_fresh(&mut client, "later", stored[1]);
+    let documents: i64 = client
         .query_one(
-            "SELECT (SELECT count(*) FROM old WHERE embedding IS NULL)
-                  + (SELECT count(*) FROM documents d WHERE NOT EXISTS (SELECT FROM chunks WHERE document_id = d.id))",
+            "SELECT count(*) FROM documents AS d WHERE EXISTS (SELECT FROM chunks WHERE document_id = d.id)",
             &[],
         )
         .expect("a count")
         .get(0);
-    assert_eq!(missing, 0);
+    assert_eq!(documents, stored[0]);
+    assert_fresh_of(&mut client, "chunks", "content", stored[0]);
 }
 
 #[test]
@@ -191,17 +215,29 @@ fn a_session_embeds_again_after_its_call_was_cancelled() {
     let texts = bulk::long_texts(1000);
     let mut client = cluster.connect();
     for golden in &golden::sentences()[..3] {
-        execute(&mut client, "SET statement_timeout = '300ms'");
-        assert_cancelled(long_call(&mut client, &texts));
-        execute(&mut client, "RESET statement_timeout");
+        assert_cancelled(with_timeout(&mut client, 300, |client| long_call(client, &texts)));
         golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
     }
 }
 
-#[test]
-fn waiting_for_an_engine_that_does_not_come_up_can_be_cancelled() {
+/// An installation with an engine that runs and never listens.
+fn with_an_engine_that_does_not_come_up() -> Installation {
     let installation = Installation::copy();
     replace(&installation.engine(), b"#!/bin/sh\nexec sleep 600\n", 0o755);
+    installation
+}
+
+#[test]
+fn waiting_for_an_engine_that_does_not_come_up_ends_by_itself() {
+    let cluster = Cluster::with().installation(&with_an_engine_that_does_not_come_up()).start();
+    let mut client = cluster.connect();
+    assert_error(&refused(embed(&mut client, "in vain")), "58000");
+    execute(&mut client, "SELECT 1");
+}
+
+#[test]
+fn waiting_for_an_engine_that_does_not_come_up_can_be_cancelled() {
+    let installation = with_an_engine_that_does_not_come_up();
     let mut cluster = Cluster::with().installation(&installation).alone().start();
     let mut observer = cluster.connect();
     let times = (0..REPETITIONS).map(|_| {
@@ -210,6 +246,7 @@ fn waiting_for_an_engine_that_does_not_come_up_can_be_cancelled() {
         let cluster = &cluster;
         let observer = &mut observer;
         thread::scope(|scope| {
+            let _canceller = Canceller::of(&mut client);
             let call = scope.spawn(move || (refused(embed(&mut client, "in vain")), Instant::now()));
             wait::until("the call waits", || {
                 let waiting = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Extension'";
@@ -239,12 +276,11 @@ fn an_engine_that_hangs_hinders_neither_a_cancel_nor_the_server_s_end() {
     golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
     let engine = cluster.engine();
     process::send(engine, Signal::STOP);
-    execute(&mut client, "SET statement_timeout = '200ms'");
     for _ in 0..3 {
-        assert_eq!(refused(embed(&mut client, &golden.text)).code().code(), "57014");
+        let outcome = with_timeout(&mut client, 200, |client| embed(client, &golden.text));
+        assert_eq!(refused(outcome).code().code(), "57014");
     }
     process::send(engine, Signal::CONT);
-    execute(&mut client, "RESET statement_timeout");
     golden.assert_is(&embed(&mut client, &golden.text).expect("a vector when it goes on"));
 
     process::send(engine, Signal::STOP);

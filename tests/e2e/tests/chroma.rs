@@ -12,6 +12,8 @@ use serde_json::Value;
 use vector_embed_e2e::chroma::{Store, VERSIONS};
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::sql::{assert_error, backend, execute, refused};
+use vector_embed_e2e::stopper::Canceller;
+use vector_embed_e2e::wait;
 
 /// A session in a new database with the extension, that keeps what it is warned of.
 fn database(cluster: &Cluster, name: &str) -> (Client, Arc<Mutex<Vec<DbError>>>) {
@@ -398,11 +400,13 @@ fn waiting_for_a_server_can_be_cancelled() {
         ),
     );
     let pid = backend(&mut client);
+    silent.set_nonblocking(true).expect("a listener may look without waiting");
     std::thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut client);
         let call =
             scope.spawn(|| client.batch_execute("IMPORT FOREIGN SCHEMA main FROM SERVER silent INTO public"));
         // It has connected and waits for an answer.
-        let (stream, _) = silent.accept().expect("a client");
+        let (stream, _) = wait::found("a client has connected", || silent.accept().ok());
         cluster
             .connect()
             .query_one("SELECT pg_cancel_backend($1)", &[&pid])

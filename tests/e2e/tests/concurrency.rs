@@ -1,20 +1,20 @@
 //! Many sessions and one engine.
 
-use std::sync::Barrier;
 use std::thread;
 
 use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::golden::{self, Golden};
 use vector_embed_e2e::sql::{embed, embed_all, embed_and_forget, refused, stat_engine};
-use vector_embed_e2e::wait;
+use vector_embed_e2e::stopper::Canceller;
+use vector_embed_e2e::wait::{self, Together};
 
 #[test]
 fn sixty_four_sessions_at_once_get_their_own_vectors_from_one_engine() {
     const SESSIONS: usize = 64;
     let cluster = Cluster::with().uncached().start();
     let sentences = golden::sentences();
-    let together = Barrier::new(SESSIONS);
+    let together = Together::of(SESSIONS);
     thread::scope(|scope| {
         for number in 0..SESSIONS {
             let (cluster, sentences, together) = (&cluster, &sentences, &together);
@@ -43,8 +43,8 @@ fn a_single_text_does_not_wait_for_another_session_s_bulk_call() {
     let cluster = Shared::get();
     let texts = bulk::long_texts(3000);
     let mut busy = cluster.connect();
-    let stop = busy.cancel_token();
     thread::scope(|scope| {
+        let canceller = Canceller::of(&mut busy);
         let call = scope.spawn(move || embed_and_forget(&mut busy, &texts));
         let mut client = cluster.connect();
         wait::until("the bulk call is under way", || {
@@ -56,7 +56,7 @@ fn a_single_text_does_not_wait_for_another_session_s_bulk_call() {
         let engine = stat_engine(&mut client).expect("an engine");
         assert!(engine.queued_texts > 500, "the bulk call is far from its end: {engine:?}");
         assert!(!call.is_finished());
-        stop.cancel_query(postgres::NoTls).expect("a cancel");
+        canceller.cancel();
         assert_eq!(refused(call.join().expect("the session's thread ends")).code().code(), "57014");
     });
 }
@@ -70,15 +70,15 @@ fn a_single_text_does_not_wait_for_the_tokens_of_a_huge_one() {
         "SELECT embed(repeat('word', 15000000))",
     ] {
         let mut busy = cluster.connect();
-        let stop = busy.cancel_token();
         thread::scope(|scope| {
+            let canceller = Canceller::of(&mut busy);
             let call = scope.spawn(move || busy.batch_execute(call));
             let mut client = cluster.connect();
             for golden in &golden::sentences()[..5] {
                 golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
             }
             let finished = call.is_finished();
-            stop.cancel_query(postgres::NoTls).expect("a cancel");
+            canceller.cancel();
             let outcome = call.join().expect("the session's thread ends");
             assert!(!finished, "it was over too early: {outcome:?}");
         });

@@ -15,6 +15,8 @@ use vector_embed_e2e::stopper::Stopper;
 
 const WRITERS: u64 = 16;
 const TIME: Duration = Duration::from_secs(60);
+/// What the slowest machine may need.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Tables for each timing.
 const TABLES: u64 = 2;
 /// Rows that all writers share, so that they get into each other's way.
@@ -66,6 +68,7 @@ const WRITES: [(&str, &str); 12] = [
 ];
 
 /// How often each way has succeeded, for each timing.
+#[derive(Debug)]
 struct Tally(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
 
 impl Tally {
@@ -177,6 +180,7 @@ fn sixteen_writers_and_an_engine_that_is_killed_all_the_time_leave_no_row_with_a
         let (begin, mut dice, mut kills) = (Instant::now(), Dice(99), 0);
         // A slow machine takes longer to do enough.
         while begin.elapsed() < TIME || kills < 10 || tally.least() < 3 {
+            assert!(begin.elapsed() < LONGEST, "some ways never succeed: {tally:?}, {kills} kills");
             if writers.iter().any(|writer| writer.is_finished()) {
                 break;
             }

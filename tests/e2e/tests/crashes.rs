@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use postgres::{CancelToken, Client, NoTls};
+use postgres::Client;
 use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::golden::{self, Golden};
-use vector_embed_e2e::markers::{SLOW, SLOW_MILLISECONDS};
+use vector_embed_e2e::markers::SLOW;
 use vector_embed_e2e::process::{self, Signal};
-use vector_embed_e2e::sql::{backend, embed, embed_all, embed_and_forget, stat_engine};
-use vector_embed_e2e::stopper::Stopper;
+use vector_embed_e2e::sql::{backend, embed, embed_all, embed_and_forget, refused, stat_engine};
+use vector_embed_e2e::stopper::{Canceller, Stopper};
 use vector_embed_e2e::vectors::{EQUAL, assert_close};
 use vector_embed_e2e::wait;
 
@@ -37,14 +37,18 @@ fn after_an_engine_killed_while_idle_the_next_call_works() {
 #[test]
 fn a_single_text_under_way_survives_a_killed_engine() {
     let cluster = faulty::cluster();
-    let mut client = cluster.connect();
+    let (mut client, mut observer) = (cluster.connect(), cluster.connect());
     let text = format!("The {} moves slowly.", SLOW.word);
     let expected = embed(&mut client, &text).expect("a vector");
     for _ in 0..3 {
         let engine = cluster.engine();
+        let before = stat_engine(&mut observer).expect("an engine").requests;
         let vector = thread::scope(|scope| {
             let call = scope.spawn(|| embed(&mut client, &text));
-            thread::sleep(Duration::from_millis(SLOW_MILLISECONDS / 2));
+            wait::until("the engine has the text", || {
+                stat_engine(&mut observer).expect("an engine").requests > before
+            });
+            assert!(!call.is_finished(), "the call is under way");
             process::send(engine, Signal::KILL);
             call.join().expect("the session's thread ends").expect("a vector")
         });
@@ -57,7 +61,7 @@ fn a_single_text_under_way_survives_a_killed_engine() {
 fn a_call_under_way_survives_a_killed_engine() {
     let cluster = Cluster::with().uncached().start();
     let mut client = cluster.connect();
-    let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(600).collect();
+    let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(1500).collect();
     assert_embeds(&mut client, sentences[0]);
     let engine = cluster.engine();
     let vectors = thread::scope(|scope| {
@@ -66,6 +70,7 @@ fn a_call_under_way_survives_a_killed_engine() {
         wait::until("the engine computes", || {
             stat_engine(&mut observer).is_some_and(|engine| engine.texts > 100)
         });
+        assert!(!call.is_finished(), "the call is under way");
         process::send(engine, Signal::KILL);
         call.join().expect("the session's thread ends").expect("vectors")
     });
@@ -133,7 +138,6 @@ fn a_call_that_is_computed_apart_does_not_wait_for_another_s_bulk_call() {
     let mut session = cluster.connect();
     assert_embeds(&mut session, own[0]);
     let mut busy = cluster.connect();
-    let stop = busy.cancel_token();
     let first = cluster.engine();
     thread::scope(|scope| {
         let mut observer = cluster.connect();
@@ -143,22 +147,15 @@ fn a_call_that_is_computed_apart_does_not_wait_for_another_s_bulk_call() {
         });
         process::send(first, Signal::KILL);
         // This one comes too late to be computed apart, and keeps the next engine busy for minutes.
+        let canceller = Canceller::of(&mut busy);
         let bulk_call = scope.spawn(move || embed_and_forget(&mut busy, &bulk));
-        let _canceller = Canceller(stop);
         wait::until("the call is answered", || call.is_finished());
         assert!(!bulk_call.is_finished(), "the bulk call goes on meanwhile");
         let vectors = call.join().expect("the session's thread ends").expect("vectors");
         for (golden, vector) in own.iter().zip(&vectors) {
             golden.assert_is(vector);
         }
+        canceller.cancel();
+        assert_eq!(refused(bulk_call.join().expect("the session's thread ends")).code().code(), "57014");
     });
-}
-
-/// Cancels a call when dropped, also when a test fails.
-struct Canceller(CancelToken);
-
-impl Drop for Canceller {
-    fn drop(&mut self) {
-        self.0.cancel_query(NoTls).expect("a cancel");
-    }
 }

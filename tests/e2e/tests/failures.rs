@@ -10,7 +10,6 @@ use vector_embed_e2e::golden;
 use vector_embed_e2e::installation::{Installation, move_away, replace};
 use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::sql::{assert_error, backend, embed, embed_by, refused};
-use vector_embed_e2e::vectors::max_difference;
 use vector_embed_e2e::wait;
 
 const TINY: &str = "tiny-bert";
@@ -165,28 +164,6 @@ fn end_engines_of(installation: &Installation) {
         process::send(pid, Signal::KILL);
         wait::until("the engine is gone", || !process::is_alive(pid));
     }
-}
-
-#[test]
-fn a_model_that_was_replaced_is_loaded_anew() {
-    let installation = Installation::copy();
-    installation.add_model(&fixtures::source(TINY));
-    let cluster = Cluster::with().installation(&installation).start();
-    let mut client = cluster.connect();
-    let golden = |name: &str| {
-        let fixture = fixtures::all().into_iter().find(|fixture| fixture.name == name);
-        fixture.expect("the fixture exists").golden.swap_remove(2)
-    };
-    let (text, before) = golden(TINY);
-    let (_, after) = golden("tiny-bert-cls");
-    let vector = embed_by(&mut client, &text, TINY).expect("a vector");
-    assert!(max_difference(&vector, &before) < 1e-4);
-
-    installation.exchange_model(TINY, &fixtures::source("tiny-bert-cls"));
-    wait::until("the new model is used", || {
-        let vector = embed_by(&mut client, &text, TINY).expect("a vector of one model or the other");
-        max_difference(&vector, &after) < 1e-4
-    });
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Many who ask at once: who waits for what, and what the engine takes in.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use vector_embed_e2e::bulk;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::golden;
 use vector_embed_e2e::sql::{backend, embed, embed_and_forget, refused, stat_engine};
-use vector_embed_e2e::wait;
+use vector_embed_e2e::stopper::Canceller;
+use vector_embed_e2e::wait::{self, Together};
 use vector_embed_e2e::wire::{Greeting, Wire};
 use vector_embed_protocol::{BUILD_ID, EmbedRequest, Overlong, Purpose, Reply, Texts, append_embed};
 
@@ -19,9 +19,9 @@ fn eight_sessions_beside_a_call_of_100_000_texts_wait_for_a_batch_each_time() {
     let cluster = Cluster::with().uncached().start();
     let texts = bulk::texts(100_000, 60);
     let mut busy = cluster.connect();
-    let stop = busy.cancel_token();
-    let together = Barrier::new(SESSIONS + 1);
+    let together = Together::of(SESSIONS + 1);
     thread::scope(|scope| {
+        let canceller = Canceller::of(&mut busy);
         let call = scope.spawn(move || embed_and_forget(&mut busy, &texts));
         let mut observer = cluster.connect();
         wait::until("the bulk call is under way", || {
@@ -46,7 +46,7 @@ fn eight_sessions_beside_a_call_of_100_000_texts_wait_for_a_batch_each_time() {
         singles.into_iter().for_each(|single| single.join().expect("a session's vectors"));
         let after = stat_engine(&mut observer).expect("an engine");
         assert!(!call.is_finished());
-        stop.cancel_query(postgres::NoTls).expect("a cancel");
+        canceller.cancel();
         assert_eq!(refused(call.join().expect("the session's thread ends")).code().code(), "57014");
 
         // If all calls came one after the other, each would have a batch of the bulk call before its own. The rest is what
@@ -56,9 +56,13 @@ fn eight_sessions_beside_a_call_of_100_000_texts_wait_for_a_batch_each_time() {
     });
 }
 
+/// Texts of a large request.
+const TEXTS: usize = 8;
+
 /// A request of 40 MB. Of each of its texts only the beginning is tokenized, so that it is no work.
 fn large_request() -> Vec<u8> {
-    let texts: Vec<String> = (0..8).map(|number| format!("{number} {}", "words ".repeat(840_000))).collect();
+    let texts: Vec<String> =
+        (0..TEXTS).map(|number| format!("{number} {}", "words ".repeat(840_000))).collect();
     let request = EmbedRequest {
         id: 1,
         isolated: false,
@@ -77,35 +81,36 @@ fn large_request() -> Vec<u8> {
 
 #[test]
 fn requests_over_the_budget_wait_with_their_callers() {
-    const CALLERS: i64 = 12;
+    const CALLERS: usize = 12;
     /// Requests of 40 MB in 256 MiB.
     const FIT: i64 = 6;
     let cluster = Cluster::with().uncached().start();
     let mut observer = cluster.connect();
     embed(&mut observer, "the model is loaded").expect("a vector");
     let before = stat_engine(&mut observer).expect("an engine");
-    let (frame, answered) = (large_request(), AtomicI64::new(0));
+    let frame = large_request();
     assert!(frame.len() > 40_000_000);
     thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| {
-                let mut wire = Wire::connect(&cluster);
-                assert!(matches!(wire.greet(BUILD_ID), Greeting::Welcome(_)));
-                wire.be_patient();
-                wire.send(&frame);
-                let (kind, payload) = wire.frame().expect("an answer");
-                let reply = Reply::decode(kind, &payload).expect("an answer that can be read");
-                answered.fetch_add(1, Ordering::SeqCst);
-                assert!(matches!(reply, Reply::Vectors(vectors) if vectors.iter().len() == 8));
-            });
-        }
+        let call = || {
+            let mut wire = Wire::connect(&cluster);
+            assert!(matches!(wire.greet(BUILD_ID), Greeting::Welcome(_)));
+            wire.be_patient();
+            wire.send(&frame);
+            let (kind, payload) = wire.frame().expect("an answer");
+            let reply = Reply::decode(kind, &payload).expect("an answer that can be read");
+            assert!(matches!(reply, Reply::Vectors(vectors) if vectors.iter().len() == TEXTS));
+        };
+        let calls: Vec<_> = (0..CALLERS).map(|_| scope.spawn(call)).collect();
         let (mut most_waiting, mut most_memory) = (0, 0);
-        while answered.load(Ordering::SeqCst) < CALLERS {
+        while !calls.iter().all(|call| call.is_finished()) {
             let engine = stat_engine(&mut observer).expect("who asks little is served");
-            let taken = engine.requests - before.requests;
-            most_waiting = most_waiting.max(taken - answered.load(Ordering::SeqCst));
+            // Of one moment, or the texts of a later one: no more than there are.
+            let done = (engine.texts - before.texts) / TEXTS as i64;
+            most_waiting = most_waiting.max(engine.requests - before.requests - done);
             most_memory = most_memory.max(engine.resident_bytes - before.resident_bytes);
+            thread::sleep(Duration::from_millis(1));
         }
+        calls.into_iter().for_each(|call| call.join().expect("an answer"));
         assert!((1..=FIT).contains(&most_waiting), "{most_waiting} requests were taken in at a time");
         // What fits, a frame that is being read for each of two who may, and some for the work itself.
         assert!(most_memory < 450_000_000, "{most_memory} bytes");
@@ -117,7 +122,7 @@ fn a_session_that_waits_for_the_engine_says_so() {
     let cluster = Cluster::with().uncached().start();
     let texts = bulk::long_texts(3000);
     let mut busy = cluster.connect();
-    let (pid, stop) = (backend(&mut busy), busy.cancel_token());
+    let pid = backend(&mut busy);
     let mut observer = cluster.connect();
     let version: i32 = observer
         .query_one("SELECT current_setting('server_version_num')::integer", &[])
@@ -126,6 +131,7 @@ fn a_session_that_waits_for_the_engine_says_so() {
     // Earlier versions have one event for all extensions.
     let name = if version >= 170_000 { "VectorEmbedEngine" } else { "Extension" };
     thread::scope(|scope| {
+        let canceller = Canceller::of(&mut busy);
         let call = scope.spawn(move || embed_and_forget(&mut busy, &texts));
         wait::until("the session waits", || {
             let activity = "SELECT wait_event_type, wait_event FROM pg_stat_activity WHERE pid = $1";
@@ -133,7 +139,7 @@ fn a_session_that_waits_for_the_engine_says_so() {
             let (kind, event): (Option<String>, Option<String>) = (row.get(0), row.get(1));
             kind.as_deref() == Some("Extension") && event.as_deref() == Some(name)
         });
-        stop.cancel_query(postgres::NoTls).expect("a cancel");
+        canceller.cancel();
         assert_eq!(refused(call.join().expect("the session's thread ends")).code().code(), "57014");
     });
 }

@@ -3,7 +3,7 @@
 use postgres::Client;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::process;
-use vector_embed_e2e::sql::{assert_error, embed, execute, refused, stat_engine};
+use vector_embed_e2e::sql::{assert_error, embed, execute, refused, stat_engine, with_timeout};
 use vector_embed_e2e::wait;
 
 /// What the engine may take more than before, in kilobytes: not a multiple of such texts.
@@ -79,10 +79,9 @@ fn counting_and_cutting_a_long_text_may_be_cancelled() {
         let mut timeout = 250;
         wait::until("the engine has dropped it", || {
             timeout *= 2;
-            execute(&mut client, &format!("SET statement_timeout = {timeout}"));
-            let error = refused(client.batch_execute(&format!("SELECT {call} FROM texts")));
-            assert_eq!(error.code().code(), "57014");
-            execute(&mut client, "RESET statement_timeout");
+            let statement = format!("SELECT {call} FROM texts");
+            let outcome = with_timeout(&mut client, timeout, |client| client.batch_execute(&statement));
+            assert_eq!(refused(outcome).code().code(), "57014");
             embed(&mut client, "others are served").expect("a vector");
             stat_engine(&mut client).expect("an engine").cancelled > before
         });

@@ -25,6 +25,7 @@ mod models;
 mod moving;
 mod planning;
 mod poison;
+mod prompts;
 mod qdrant;
 mod queue;
 mod queue_faults;

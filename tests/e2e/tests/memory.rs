@@ -1,6 +1,5 @@
 //! What the engine holds in memory: models that are used, and no more for the texts that it has seen.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -11,6 +10,7 @@ use vector_embed_e2e::sql::{
     ModelRow, assert_error, embed, embed_and_forget, embed_by, execute, refused, stat_engine, stat_model,
 };
 use vector_embed_e2e::vectors::max_difference;
+use vector_embed_e2e::wait::Together;
 use vector_embed_e2e::{bulk, wait};
 
 const PRODUCT: &str = "all-MiniLM-L6-v2";
@@ -78,7 +78,7 @@ fn models_that_do_not_fit_together_make_room_for_each_other_and_no_call_fails() 
     let largest = kilobytes.max().expect("two models");
     set(&mut client, &format!("max_memory = '{}kB'", largest + 1));
 
-    let together = Barrier::new(2);
+    let together = Together::of(2);
     thread::scope(|scope| {
         for fixture in &tiny {
             let (cluster, together) = (&cluster, &together);

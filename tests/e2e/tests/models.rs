@@ -128,15 +128,15 @@ fn a_long_call_goes_on_through_changes_of_settings() {
     let mut client = cluster.connect();
     // More than the engine finishes before it makes room for its successor.
     let long: Vec<&Golden> = golden::all().iter().filter(|golden| golden.tokens > 120).collect();
-    let texts: Vec<&Golden> = long.iter().copied().cycle().take(160).collect();
+    let texts: Vec<&Golden> = long.iter().copied().cycle().take(400).collect();
     let vectors = thread::scope(|scope| {
         let call = scope.spawn(|| embed_all(&mut client, &golden::texts(texts.iter().copied())));
         let mut observer = cluster.connect();
         for batch_tokens in [256, 1024] {
             wait::until("the engine computes", || {
-                let row = stat_engine(&mut observer);
-                call.is_finished() || row.is_some_and(|row| row.texts > 10 && row.queued_texts > 10)
+                stat_engine(&mut observer).is_some_and(|row| row.texts > 10 && row.queued_texts > 10)
             });
+            assert!(!call.is_finished(), "the call is under way");
             let engine = cluster.engine();
             execute(&mut observer, &format!("ALTER SYSTEM SET vector_embed.batch_tokens = {batch_tokens}"));
             execute(&mut observer, "SELECT pg_reload_conf()");

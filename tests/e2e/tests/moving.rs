@@ -1,19 +1,12 @@
 //! Functions for migrations: what takes several sessions, or many rows.
 
-use std::fs;
 use std::thread;
 
 use vector_embed_e2e::cluster::Cluster;
-use vector_embed_e2e::process::Pid;
+use vector_embed_e2e::process::memory;
 use vector_embed_e2e::sql::{backend, execute, refused};
+use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
-
-/// Memory of its own that a process has, in kilobytes.
-fn own_memory(pid: Pid) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line for it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
 
 #[test]
 fn ids_of_rows_that_are_being_written_count() {
@@ -26,6 +19,7 @@ fn ids_of_rows_that_are_being_written_count() {
     execute(&mut writer, "BEGIN; INSERT INTO notes VALUES (50, 'on its way')");
     let pid = backend(&mut mover);
     thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut mover);
         let call = scope.spawn(move || {
             let row = mover.query_one("SELECT next_value FROM vector_embed.sync_identity('notes')", &[]);
             row.expect("the call succeeds").get::<_, Option<i64>>(0)
@@ -53,12 +47,12 @@ fn a_comparison_of_many_rows_takes_little_memory_and_can_be_cancelled() {
          ALTER TABLE new ADD PRIMARY KEY (id); ANALYZE old, new; SET work_mem = '1MB'; SET jit = off",
     );
     let pid = backend(&mut client);
-    let before = own_memory(pid);
+    let before = memory(pid, "RssAnon");
     let mut rows = |sql: &str| client.query_one(sql, &[]).expect("the call succeeds").get::<_, i64>(0);
     // All differ: 200 MB of differences go by.
     assert_eq!(rows("SELECT count(*) FROM vector_embed.diff('old', 'new')"), 300_000);
     assert_eq!(rows("SELECT rows FROM vector_embed.checksum('old')"), 300_000);
-    let grown = own_memory(pid) - before;
+    let grown = memory(pid, "RssAnon") - before;
     assert!(grown < 30 << 10, "{grown} kB");
 
     let mut observer = cluster.connect();

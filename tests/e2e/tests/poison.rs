@@ -162,9 +162,9 @@ fn a_call_that_is_computed_apart_is_not_blamed_for_another_s_text() {
         for number in 0..3 {
             let engine = cluster.engine();
             wait::until("the engine computes", || {
-                call.is_finished()
-                    || stat_engine(&mut client).is_some_and(|row| row.pid == engine && row.texts > 10)
+                stat_engine(&mut client).is_some_and(|row| row.pid == engine && row.texts > 10)
             });
+            assert!(!call.is_finished(), "the call is under way");
             // From the second time on, the other call's texts are computed one by one.
             assert_blamed(&refused(embed(&mut client, &poison(number))));
         }

@@ -12,7 +12,8 @@ use postgres::error::DbError;
 use serde_json::{Value, json};
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::qdrant::{Server, store};
-use vector_embed_e2e::sql::{backend, execute, refused};
+use vector_embed_e2e::sql::{backend, execute, refused, with_timeout};
+use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
 const KEY: &str = "a-key-that-nobody-may-see";
@@ -104,6 +105,7 @@ fn a_read_ends_when_it_is_told_to() {
             server.faults(&faults);
             let requests = server.requests() + before + 1;
             thread::scope(|scope| {
+                let _canceller = Canceller::of(&mut client);
                 let reading = scope.spawn(|| client.query("SELECT * FROM q.notes", &[]).map(drop));
                 wait::until("the request that is not answered is there", || server.requests() >= requests);
                 execute(&mut observer, &format!("SELECT pg_cancel_backend({pid})"));
@@ -114,9 +116,8 @@ fn a_read_ends_when_it_is_told_to() {
         }
     }
     server.faults(&[json!({"kind": "none"}), json!({"kind": "none"}), json!({"kind": "silent"})]);
-    execute(&mut client, "SET statement_timeout = '300ms'");
-    assert_state(&refused(client.query("SELECT * FROM q.notes", &[])), "57014");
-    execute(&mut client, "SET statement_timeout = 0");
+    let timed_out = with_timeout(&mut client, 300, |client| client.query("SELECT * FROM q.notes", &[]));
+    assert_state(&refused(timed_out), "57014");
     // Nothing is left over: the session goes on.
     assert_eq!(count(&mut client, "SELECT count(*) FROM q.notes"), 1000);
 }

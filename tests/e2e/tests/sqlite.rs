@@ -4,13 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use postgres::Client;
 use rusqlite::Connection;
 use vector_embed_e2e::account::new_directory;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::process::{self, Pid, Signal};
-use vector_embed_e2e::sql::{assert_error, assert_terminated, backend, execute, refused};
+use vector_embed_e2e::sql::{assert_error, assert_terminated, backend, execute, refused, with_timeout};
+use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
 /// A directory that belongs to whoever runs the tests; the server's user may read it, and write to it only where both
@@ -191,6 +193,7 @@ fn a_copy_under_way_goes_with_its_session() {
     let pid = backend(&mut client);
     let mut other = cluster.connect();
     thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut client);
         let query = scope.spawn(move || client.execute("SELECT * FROM old.t", &[]));
         wait::until("it is copied", || !copies(&cluster).is_empty());
         other.query_one("SELECT pg_terminate_backend($1)", &[&pid]).expect("terminated");
@@ -204,12 +207,19 @@ fn ended(cluster: &Cluster, mut client: Client, query: &str, function: &str) -> 
     let pid: Pid = backend(&mut client);
     let mut observer = cluster.connect_to("endless");
     thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut client);
         let call = scope.spawn(move || client.execute(query, &[]));
         wait::until("the query runs", || {
             let active = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
             observer.query_one(active, &[&pid]).expect("the view").get::<_, i64>(0) == 1
         });
-        observer.query_one(&format!("SELECT {function}($1)"), &[&pid]).expect("the function can be called");
+        // Between two messages of a statement a cancel is ignored, so one may not be enough.
+        wait::until("the query has ended", || {
+            let signal = format!("SELECT {function}(pid) FROM pg_stat_activity WHERE pid = $1");
+            observer.query_opt(&signal, &[&pid]).expect("the function can be called");
+            thread::sleep(Duration::from_millis(100));
+            call.is_finished()
+        });
         call.join().expect("the session's thread ends")
     })
 }
@@ -234,18 +244,11 @@ fn a_long_step_can_be_cancelled() {
         assert_eq!(refused(cancelled).code().code(), "57014", "{query}");
         assert_terminated(ended(&cluster, cluster.connect_to("endless"), query, "pg_terminate_backend"));
     }
-    execute(&mut client, "SET statement_timeout = '100ms'");
-    let timed_out = refused(client.query("SELECT * FROM endless.counted", &[]));
+    let timed_out =
+        with_timeout(&mut client, 100, |client| client.query("SELECT * FROM endless.counted", &[]));
+    let timed_out = refused(timed_out);
     assert!(timed_out.message().contains("statement timeout"), "{timed_out:?}");
-    execute(&mut client, "SET statement_timeout = 0");
     assert_eq!(count(&mut client, "SELECT count(*) FROM (SELECT 1 FROM endless.rows LIMIT 3) r"), 3);
-}
-
-/// Memory of its own that a process has, in kilobytes.
-fn own_memory(pid: Pid) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line for it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]
@@ -266,9 +269,9 @@ fn half_a_gigabyte_does_not_stay_with_the_session() {
     import(&mut client, "large", &path);
     let pid = backend(&mut client);
     execute(&mut client, "COPY (SELECT * FROM large.t LIMIT 1000) TO '/dev/null'");
-    let before = own_memory(pid);
+    let before = process::memory(pid, "RssAnon");
     execute(&mut client, "COPY (SELECT * FROM large.t) TO '/dev/null'");
-    let after = own_memory(pid);
+    let after = process::memory(pid, "RssAnon");
     assert!(after - before < 20 << 10, "from {before} to {after} kB");
     let plan = client.query("EXPLAIN SELECT * FROM large.t", &[]).expect("a plan");
     let planned: String = plan[0].get(0);

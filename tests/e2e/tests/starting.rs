@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::sync::Barrier;
 use std::thread;
 
 use vector_embed_e2e::account::give_to_server;
 use vector_embed_e2e::cluster::{Cluster, Stop};
 use vector_embed_e2e::golden;
 use vector_embed_e2e::sql::{assert_error, embed, execute, refused, stat_engine};
+use vector_embed_e2e::wait::Together;
 
 /// How many engines the server's log tells of.
 fn engines_started(cluster: &Cluster) -> usize {
@@ -30,7 +30,7 @@ fn the_first_call_starts_supervisor_and_engine() {
 #[test]
 fn eight_first_callers_at_once_get_one_supervisor_and_one_engine() {
     let cluster = Cluster::new();
-    let together = Barrier::new(8);
+    let together = Together::of(8);
     thread::scope(|scope| {
         for golden in &golden::sentences()[..8] {
             let (cluster, together) = (&cluster, &together);

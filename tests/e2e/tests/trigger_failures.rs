@@ -12,9 +12,9 @@ use vector_embed_e2e::markers::POISON;
 use vector_embed_e2e::notes::{COLUMNS, TIMINGS, assert_fresh, contents, copy};
 use vector_embed_e2e::process;
 use vector_embed_e2e::sql::{
-    assert_error, assert_terminated, backend, embed_by, execute, refused, stat_engine,
+    assert_error, assert_terminated, backend, embed_by, execute, refused, stat_engine, with_timeout,
 };
-use vector_embed_e2e::stopper::Stopper;
+use vector_embed_e2e::stopper::{Canceller, Stopper};
 use vector_embed_e2e::wait;
 
 use crate::faulty;
@@ -164,6 +164,7 @@ fn a_write_that_is_cancelled_in_its_middle_leaves_nothing_behind() {
             let before = stat_engine(&mut observer).expect("an engine").texts;
             let pid = backend(&mut client);
             let outcome = thread::scope(|scope| {
+                let _canceller = Canceller::of(&mut client);
                 let write = scope.spawn(|| write_endlessly(&mut client, &table, copying, &rows));
                 wait::until("vectors are computed", || {
                     stat_engine(&mut observer).expect("an engine").texts > before + 20
@@ -191,10 +192,9 @@ fn statement_timeout_ends_a_write_at_any_moment_and_leaves_nothing_behind() {
         let table = table(timing);
         let timeouts = [(5, false), (50, false), (400, false), (50, true), (400, true)];
         for (round, (timeout, copying)) in (1..).zip(timeouts) {
-            execute(&mut client, &format!("SET statement_timeout = {timeout}"));
-            let outcome = write_endlessly(&mut client, &table, copying, &rows);
+            let outcome =
+                with_timeout(&mut client, timeout, |client| write_endlessly(client, &table, copying, &rows));
             assert_eq!(refused(outcome).code().code(), "57014", "{table}, {timeout} ms, COPY: {copying}");
-            execute(&mut client, "RESET statement_timeout");
             assert_goes_on(&mut client, &table, round);
         }
     }
@@ -263,6 +263,7 @@ fn a_session_that_is_terminated_in_the_middle_of_a_write_leaves_nothing_behind()
             let pid = backend(&mut client);
             let texts = stat_engine(&mut observer).expect("an engine").texts;
             let outcome = thread::scope(|scope| {
+                let _canceller = Canceller::of(&mut client);
                 let write = scope.spawn(|| write_endlessly(&mut client, &table, copying, &rows));
                 wait::until("vectors are computed", || {
                     stat_engine(&mut observer).expect("an engine").texts > texts + 20

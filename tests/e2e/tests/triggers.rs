@@ -6,6 +6,7 @@ use postgres::Client;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::notes::{self, TIMINGS, assert_fresh, assert_fresh_of};
 use vector_embed_e2e::sql::{assert_error, backend, execute, refused};
+use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
 /// Runs a test for either timing, in a database that has a table of notes named after it.
@@ -210,6 +211,7 @@ fn an_update_that_has_waited_for_another_one_embeds_what_it_stores() {
         let (mut second, mut observer) = (cluster.connect_to("waiting"), cluster.connect_to("waiting"));
         let pid = backend(&mut second);
         thread::scope(|scope| {
+            let _canceller = Canceller::of(&mut second);
             let update = format!("UPDATE {table} SET body = body || ' second' WHERE body IS NOT NULL");
             let update = scope.spawn(move || second.batch_execute(&update));
             wait::until("the second one waits for the first", || {

@@ -74,9 +74,9 @@ fn a_replaced_engine_makes_room_when_the_new_library_comes() {
 #[test]
 fn calls_under_way_are_finished_when_the_engine_makes_room() {
     let installation = Installation::copy();
-    let cluster = Cluster::with().installation(&installation).start();
+    let cluster = Cluster::with().installation(&installation).uncached().start();
     let mut session = cluster.connect();
-    let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(400).collect();
+    let sentences: Vec<&Golden> = golden::sentences().iter().copied().cycle().take(1500).collect();
     embed(&mut session, "the engine runs").expect("a vector");
     let old = cluster.engine();
     install_another(&installation);
@@ -86,6 +86,7 @@ fn calls_under_way_are_finished_when_the_engine_makes_room() {
         wait::until("the engine computes", || {
             stat_engine(&mut observer).is_some_and(|engine| engine.texts > 50)
         });
+        assert!(!call.is_finished(), "the call is under way");
         assert_retires(&cluster);
         call.join().expect("the session's thread ends").expect("vectors")
     });

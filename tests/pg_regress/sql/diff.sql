@@ -96,9 +96,10 @@ SELECT count(*), min(column_name), count(DISTINCT key) FROM vector_embed.diff('m
 SELECT count(*) FROM vector_embed.diff('many', 'copied', '{body}', '{}');
 RESET work_mem;
 -- It may be interrupted, and sees what the statement sees that calls it.
-SET statement_timeout = 1;
+BEGIN;
+SET LOCAL statement_timeout = 1;
 SELECT count(*) FROM vector_embed.diff('many', 'copied', '{id}');
-RESET statement_timeout;
+ROLLBACK;
 WITH gone AS (DELETE FROM copied RETURNING id)
 SELECT count(*) AS deleted, (SELECT count(*) FROM vector_embed.diff('many', 'copied', '{id}')) AS differ FROM gone;
 DROP TABLE copied;

@@ -40,8 +40,10 @@ END
 $$;
 
 -- A timeout in mid-call, and the connection is as good as new.
-SET statement_timeout = '50ms';
+-- In a transaction, whose abort takes the setting back, so that it cannot end the next statement, too.
+BEGIN;
+SET LOCAL statement_timeout = '50ms';
 SELECT embed(array_agg(repeat('a slow and steady text number ' || i || ' ', 30))) FROM generate_series(1, 2000) i;
 \echo :SQLSTATE
-RESET statement_timeout;
+ROLLBACK;
 SELECT vector_dims(embed('hello'));

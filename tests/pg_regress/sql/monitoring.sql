@@ -5,10 +5,14 @@ SET client_min_messages = error;
 CREATE PROCEDURE reload() LANGUAGE plpgsql AS $$
 DECLARE
     old integer := (SELECT pid FROM vector_embed.stat_engine);
+    begun timestamptz := clock_timestamp();
 BEGIN
     PERFORM pg_reload_conf();
-    FOR i IN 1..1000 LOOP
+    LOOP
         EXIT WHEN (SELECT pid <> old FROM vector_embed.stat_engine);
+        IF clock_timestamp() > begun + interval '1 min' THEN
+            RAISE 'there is no other engine';
+        END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
 END

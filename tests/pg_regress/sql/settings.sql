@@ -47,10 +47,15 @@ SELECT pid AS old_pid, threads AS old_threads FROM vector_embed.stat_engine \gse
 ALTER SYSTEM SET vector_embed.threads = 3;
 SELECT pg_reload_conf();
 DO $$
+DECLARE
+    begun timestamptz := clock_timestamp();
 BEGIN
-    FOR i IN 1..1000 LOOP
-        PERFORM embed('hello ' || i);
+    LOOP
+        PERFORM embed('hello ' || clock_timestamp());
         EXIT WHEN (SELECT threads FROM vector_embed.stat_engine) = 3;
+        IF clock_timestamp() > begun + interval '1 min' THEN
+            RAISE 'the setting is not in force';
+        END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
 END
@@ -59,10 +64,15 @@ SELECT threads, pid <> :old_pid AS another, restarts > 0 AS restarted FROM vecto
 ALTER SYSTEM RESET vector_embed.threads;
 SELECT pg_reload_conf();
 DO $$
+DECLARE
+    begun timestamptz := clock_timestamp();
 BEGIN
-    FOR i IN 1..1000 LOOP
-        PERFORM embed('hello ' || i);
+    LOOP
+        PERFORM embed('hello ' || clock_timestamp());
         EXIT WHEN (SELECT threads FROM vector_embed.stat_engine) <> 3;
+        IF clock_timestamp() > begun + interval '1 min' THEN
+            RAISE 'the setting is still in force';
+        END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
 END

@@ -231,7 +231,9 @@ fn a_replaced_model_does_not_get_the_vectors_of_its_predecessor() {
     let before = engine.embed(&["a red boat"]);
     change_pooling(&engine.copy);
     // The files are looked at again when the model has been served for a second.
+    let begin = Instant::now();
     let after = loop {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the change is not noticed");
         let vectors = engine.embed(&["a red boat"]);
         if vectors != before {
             break vectors;

@@ -8,7 +8,7 @@ use postgres::{Client, Error};
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::process::Pid;
 use vector_embed_e2e::sql::{backend, execute, refused};
-use vector_embed_e2e::stopper::Stopper;
+use vector_embed_e2e::stopper::{Canceller, Stopper};
 use vector_embed_e2e::wait;
 
 use super::{TOOLS, cluster_with_docs, count, wrong};
@@ -27,6 +27,7 @@ fn after_a_change(cluster: &Cluster, change: &str, statement: &str) -> Result<u6
     execute(&mut writer, &format!("BEGIN; {change}"));
     let pid = backend(&mut session);
     thread::scope(|scope| {
+        let _canceller = Canceller::of(&mut session);
         let waiting = scope.spawn(move || session.execute(statement, &[]));
         wait_for_lock(&mut observer, pid);
         execute(&mut writer, "COMMIT");

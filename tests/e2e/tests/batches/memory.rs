@@ -1,22 +1,13 @@
 //! What a statement holds at a time is a batch or two, however many rows it has.
 
-use std::fs;
-
 use postgres::Client;
 use serde_json::Value;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::fixtures;
-use vector_embed_e2e::process::Pid;
+use vector_embed_e2e::process::memory;
 use vector_embed_e2e::sql::{backend, execute};
 
 use super::{TOOLS, count};
-
-/// Memory of its own that a process has, in kilobytes.
-fn own_memory(pid: Pid) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line for it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
 
 /// A server whose model is so small that many texts take no time.
 fn cluster_with_a_small_model() -> Cluster {
@@ -46,7 +37,7 @@ fn of_200_000_rows_does_not_stay_with_the_session() {
         let after: Vec<i64> = (0..4)
             .map(|_| {
                 execute(&mut client, statement);
-                own_memory(pid)
+                memory(pid, "RssAnon")
             })
             .collect();
         let grown = after[3] - after[1];
