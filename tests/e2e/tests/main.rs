@@ -28,6 +28,7 @@ mod poison;
 mod prompts;
 mod qdrant;
 mod queue;
+mod queue_batches;
 mod queue_faults;
 mod queue_kills;
 mod queue_owner;
