@@ -54,7 +54,7 @@ limited() {
 	set +m
 	wait "$under_way" || status=$?
 	under_way=
-	[ $status != 124 ] && [ $status != 137 ] || say "error: ended, because it took longer than $1"
+	if [ $status = 124 ] || [ $status = 137 ]; then say "error: ended, because it took longer than $1"; fi
 	return $status
 }
 

@@ -104,7 +104,7 @@ fn requests_over_the_budget_wait_with_their_callers() {
         let (mut most_waiting, mut most_memory) = (0, 0);
         while !calls.iter().all(|call| call.is_finished()) {
             let engine = stat_engine(&mut observer).expect("who asks little is served");
-            // Of one moment, or the texts of a later one: no more than there are.
+            // The engine reads its texts after its requests, so this is never more than wait.
             let done = (engine.texts - before.texts) / TEXTS as i64;
             most_waiting = most_waiting.max(engine.requests - before.requests - done);
             most_memory = most_memory.max(engine.resident_bytes - before.resident_bytes);
