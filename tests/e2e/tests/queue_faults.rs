@@ -104,7 +104,8 @@ fn cancel(client: &mut Client) {
 }
 
 /// Has the only worker hang in a trigger of one table, and asserts that the rows of another get their vectors after `end`.
-fn others_have_their_turn(end: impl FnOnce(&mut Client)) {
+/// Returns the server's log.
+fn others_have_their_turn(end: impl FnOnce(&mut Client)) -> String {
     let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
     let mut client = cluster.connect();
     notes::create(&mut client, "notes", "queue");
@@ -119,16 +120,22 @@ fn others_have_their_turn(end: impl FnOnce(&mut Client)) {
     });
     assert_fresh(&mut client, "others", 1);
     assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 1);
+    cluster.log()
 }
+
+const CANCELLED: &str = "canceling statement due to user request";
+const CUT_SHORT: &str = "canceling statement due to statement timeout";
 
 #[test]
 fn a_worker_that_is_cancelled_in_a_trigger_serves_others() {
-    others_have_their_turn(cancel);
+    let log = others_have_their_turn(cancel);
+    assert!(log.contains(CANCELLED) && !log.contains(CUT_SHORT), "it was not cut short first");
 }
 
 #[test]
 fn a_trigger_that_never_returns_is_cut_short() {
-    others_have_their_turn(|_| ());
+    let log = others_have_their_turn(|_| ());
+    assert!(log.contains(CUT_SHORT) && !log.contains(CANCELLED));
 }
 
 #[test]
