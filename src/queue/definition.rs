@@ -25,7 +25,8 @@ impl Queue<'_> {
         }
         columns.extend(MORE_COLUMNS.map(|(definition, _)| definition.to_owned()));
         spi::execute(&format!("CREATE {unlogged}TABLE {quoted} ({})", columns.join(", ")))?;
-        spi::execute(&format!("CREATE INDEX ON {quoted} (next_try) WHERE next_try IS NOT NULL"))?;
+        spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE next_try IS NULL"))?;
+        spi::execute(&format!("CREATE INDEX ON {quoted} (next_try, id) WHERE next_try IS NOT NULL"))?;
         spi::execute(&format!("CREATE INDEX ON {quoted} (id) WHERE supplied"))?;
         let columns: Vec<String> = (0..key.len()).map(key_column).collect();
         spi::execute(&format!("CREATE INDEX ON {quoted} ({})", columns.join(", ")))?;

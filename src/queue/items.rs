@@ -1,11 +1,12 @@
 //! What a worker does with items: takes them, deletes them, and notes what went wrong with others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Queue, nothing, number};
 use crate::error::{Error, Failure, TableFault};
 use crate::pg::exact::Exact;
+use crate::pg::row::Row;
 use crate::pg::statement::{Cell, CellKind, Command, Rows};
 use crate::pg::text::from_server;
 use crate::refresh::Key;
@@ -24,7 +25,8 @@ const MOST_ATTEMPTS: i32 = 10;
 const FIRST_PAUSE: i64 = 10;
 /// A row that others have locked is tried again after as long as it has waited, but at least and at most so many seconds
 /// later: so the time doubles each time.
-const LOCKED_PAUSES: [i64; 2] = [1, 60];
+const SHORTEST_LOCKED_PAUSE: i64 = 1;
+pub(super) const LONGEST_LOCKED_PAUSE: i64 = 60;
 
 /// All items that were read of one row.
 #[derive(Debug, Clone)]
@@ -37,11 +39,32 @@ pub(crate) struct Item {
     attempts: i32,
 }
 
+impl Item {
+    /// Adds one that begins in this column of a row, with its number. It may be there already.
+    fn add(&mut self, row: Row<'_>, first: i16) -> Result<(), Error> {
+        let id = number_in(row, first)?;
+        if let Err(place) = self.ids.binary_search(&id) {
+            if place == self.ids.len() {
+                self.supplied = row.written(first + 1)?.as_deref() == Some("t");
+            }
+            self.ids.insert(place, id);
+            self.attempts = self.attempts.max(number_in(row, first + 2)? as i32);
+        }
+        Ok(())
+    }
+}
+
+fn number_in(row: Row<'_>, column: i16) -> Result<i64, Error> {
+    row.written(column)?.and_then(|text| text.parse().ok()).ok_or(NOT_AS_ASKED)
+}
+
 /// What is to be done about an item.
 #[derive(Debug, Clone)]
 pub(crate) enum Todo {
     /// It is done: the vector is there, or nobody needs it any more.
     Done,
+    /// It is left for the next batch: the row is not what was read.
+    Changed,
     /// It is tried again soon: somebody was at the row.
     Later,
     Failed(Failure),
@@ -53,82 +76,81 @@ impl Queue<'_> {
     pub(crate) fn take(&self, most: usize) -> Result<Vec<Item>, Error> {
         // Without statistics, as a queue is that is just being filled, the planner would read and sort all of it for each batch.
         let _exact = Exact::in_order();
-        let keys = self.first_keys(most)?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let limit = most.saturating_mul(WRITTEN_TOGETHER);
+        let mut items = self.first(&self.again(limit), most)?;
+        let fresh = self.first(&self.fresh(limit), most)?;
+        // Half of a batch for each: thousands of rows that somebody has locked hold up nobody else's.
+        items.truncate((most / 2).max(most.saturating_sub(fresh.len())));
+        let known: HashSet<Key> = items.iter().map(|item| item.key.clone()).collect();
+        let room = most - items.len();
+        items.extend(fresh.into_iter().filter(|item| !known.contains(&item.key)).take(room));
+        if !items.is_empty() {
+            self.add_others(&mut items, most.saturating_mul(LOOK_AHEAD))?;
+            self.look_ahead(&mut items)?;
         }
-        let mut items = self.items_of(keys, most.saturating_mul(LOOK_AHEAD))?;
-        self.look_ahead(&mut items)?;
         Ok(items)
     }
 
-    /// The first so many items of those that were never tried and of those whose time has come again: a query of their
-    /// numbers, what else is asked for, and their keys.
-    fn due(&self, more: &str, limit: usize) -> String {
-        let columns = self.key_columns().join(", ");
-        let some = |condition: &str, order: &str| {
-            format!(
-                "(SELECT q.id{more}, {columns} FROM {} WHERE {condition} ORDER BY {order} LIMIT {limit})",
-                self.from()
-            )
-        };
+    /// A query of the first so many items of those that were never tried.
+    fn fresh(&self, limit: usize) -> String {
+        self.some("q.next_try IS NULL", "q.id", limit)
+    }
+
+    /// The same of those whose time has come again.
+    fn again(&self, limit: usize) -> String {
+        let is_due = "q.next_try IS NOT NULL AND q.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()";
+        self.some(is_due, "q.next_try, q.id", limit)
+    }
+
+    fn some(&self, condition: &str, order: &str, limit: usize) -> String {
+        let (columns, from) = (self.key_columns().join(", "), self.from());
         format!(
-            "{} UNION ALL {}",
-            // COALESCE for the planner, too: he takes NULLs for few, and joins few rows by comparing each with each.
-            some("COALESCE(q.next_try IS NULL, false)", "q.id"),
-            some(
-                "q.next_try IS NOT NULL AND q.next_try OPERATOR(pg_catalog.<=) pg_catalog.now()",
-                "q.next_try, q.id"
-            ),
+            "(SELECT q.id, q.supplied, q.attempts, {columns} FROM {from} WHERE {condition} \
+             ORDER BY {order} LIMIT {limit})"
         )
     }
 
-    /// The keys of the first rows, at most so many.
-    fn first_keys(&self, most: usize) -> Result<Vec<Key>, Error> {
-        let sql = format!("{} ORDER BY 1", self.due("", most.saturating_mul(WRITTEN_TOGETHER)));
-        let mut answer = nothing().query(self.table.owner(), &sql)?;
-        let (mut keys, mut known) = (Vec::new(), HashSet::new());
-        while let Some(row) = answer.next_row() {
-            let key =
-                (2..self.key.len() as i16 + 2).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
+    /// The rows of the first items that a query gives, at most so many.
+    fn first(&self, query: &str, most: usize) -> Result<Vec<Item>, Error> {
+        let mut answer = nothing().query(self.table.owner(), query)?;
+        let mut places: HashMap<Key, usize> = HashMap::new();
+        let mut items: Vec<Item> = Vec::new();
+        while items.len() < most
+            && let Some(row) = answer.next_row()
+        {
+            let last = self.key.len() as i16 + 3;
+            let key = (4..=last).map(|column| row.raw(column)).collect::<Option<Vec<_>>>();
             let key = Key(key.ok_or(NOT_AS_ASKED)?);
-            if known.insert(key.clone()) {
-                keys.push(key);
-            }
-            if keys.len() == most {
-                break;
-            }
+            let place = *places.entry(key.clone()).or_insert_with(|| {
+                items.push(Item { key, ids: Vec::new(), supplied: false, attempts: 0 });
+                items.len() - 1
+            });
+            items[place].add(row, 1)?;
         }
-        Ok(keys)
+        Ok(items)
     }
 
-    /// The items of rows with these keys that are among the first so many.
-    fn items_of(&self, keys: Vec<Key>, limit: usize) -> Result<Vec<Item>, Error> {
+    /// Adds what else there is of the same rows among the first so many items of both kinds. The others are left where they
+    /// are: they may be tens of thousands.
+    fn add_others(&self, items: &mut [Item], limit: usize) -> Result<(), Error> {
         let place = [("place".to_owned(), CellKind::Int)];
         let mut rows = Queue::rows(place.into_iter().chain(Queue::keys("k", self.key.len())).collect());
-        for (place, key) in keys.iter().enumerate() {
-            let key = key.0.iter().map(|value| Cell::Raw(value));
+        for (place, item) in items.iter().enumerate() {
+            let key = item.key.0.iter().map(|value| Cell::Raw(value));
             rows.put(&[Cell::Int(place as i32)].into_iter().chain(key).collect::<Vec<_>>());
         }
-        let mut items: Vec<Item> =
-            keys.into_iter().map(|key| Item { key, ids: Vec::new(), supplied: false, attempts: 0 }).collect();
-        // The others are left where they are: there may be tens of thousands.
         let sql = format!(
-            "SELECT v.place, q.id, q.supplied, q.attempts FROM ({}) AS q, vector_embed_rows AS v WHERE {} ORDER BY 2",
-            self.due(", q.supplied, q.attempts", limit),
+            "SELECT v.place, q.id, q.supplied, q.attempts FROM ({} UNION ALL {}) AS q, vector_embed_rows AS v \
+             WHERE {} ORDER BY 2",
+            self.fresh(limit),
+            self.again(limit),
             self.is_named("k"),
         );
         let mut answer = rows.query(self.table.owner(), &sql)?;
         while let Some(row) = answer.next_row() {
-            let number = |column: i16| {
-                row.written(column)?.and_then(|text| text.parse::<i64>().ok()).ok_or(NOT_AS_ASKED)
-            };
-            let item = items.get_mut(number(1)? as usize).ok_or(NOT_AS_ASKED)?;
-            item.ids.push(number(2)?);
-            item.supplied = row.written(3)?.as_deref() == Some("t");
-            item.attempts = item.attempts.max(number(4)? as i32);
+            items.get_mut(number_in(row, 1)? as usize).ok_or(NOT_AS_ASKED)?.add(row, 2)?;
         }
-        Ok(items)
+        Ok(())
     }
 
     /// Finds out for which rows there are later items that say that the vector was supplied: such as are not taken yet, or
@@ -207,13 +229,13 @@ impl Queue<'_> {
         }
     }
 
-    /// Deletes what is left of earlier failures of rows that are done. They were committed before they were tried, so
-    /// that the vector is that of a later text.
+    /// Deletes what is left of earlier failures of rows that were tried again. They were committed before, so that whatever
+    /// has become of the row now is that of a later text.
     fn delete_failed(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
         let keys = Queue::keys("k", self.key.len());
         let mut rows = Queue::rows([("id".to_owned(), CellKind::Text)].into_iter().chain(keys).collect());
         for (item, todo) in items {
-            if let (Todo::Done, Some(last)) = (todo, item.ids.last()) {
+            if let (false, Some(last)) = (matches!(todo, Todo::Changed), item.ids.last()) {
                 let last = last.to_string();
                 let key = item.key.0.iter().map(|value| Cell::Raw(value));
                 let cells: Vec<Cell<'_>> = [Cell::Text(&last)].into_iter().chain(key).collect();
@@ -246,7 +268,7 @@ impl Queue<'_> {
         for (item, todo) in items {
             let Some(last) = item.ids.last().map(i64::to_string) else { continue };
             match todo {
-                Todo::Done => {}
+                Todo::Done | Todo::Changed => {}
                 Todo::Later => rows.put(&[
                     Cell::Text(&last),
                     Cell::Int(item.attempts),
@@ -277,13 +299,13 @@ impl Queue<'_> {
         if rows.count() == 0 {
             return Ok(());
         }
-        let [least, most] = LOCKED_PAUSES;
         let sql = format!(
             "UPDATE {} SET attempts = v.attempts, \
              next_try = COALESCE(pg_catalog.now() OPERATOR(pg_catalog.+) \
              pg_catalog.make_interval(secs => CASE WHEN v.locked THEN LEAST(GREATEST( \
              pg_catalog.date_part('epoch', pg_catalog.now()) OPERATOR(pg_catalog.-) \
-             pg_catalog.date_part('epoch', q.queued_at), {least}), {most}) ELSE v.pause END), 'infinity'), \
+             pg_catalog.date_part('epoch', q.queued_at), {SHORTEST_LOCKED_PAUSE}), {LONGEST_LOCKED_PAUSE}) \
+             ELSE v.pause END), 'infinity'), \
              sqlstate = COALESCE(v.sqlstate, q.sqlstate), message = COALESCE(v.message, q.message) \
              FROM vector_embed_rows AS v WHERE q.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
             self.from()

@@ -245,14 +245,14 @@ impl<'q> Additions<'q> {
 }
 
 /// What is attached to be served from a queue.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Served {
     pub(crate) work: Work,
     pub(crate) queue: String,
 }
 
 /// What is made of a row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
     Vector(Job),
     Chunks(Box<ChunkJob>),

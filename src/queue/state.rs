@@ -1,7 +1,9 @@
 //! What queues show of themselves.
 
+use super::items::LONGEST_LOCKED_PAUSE;
 use super::{Queue, nothing, number};
 use crate::error::Error;
+use crate::pg::exact::Exact;
 use crate::pg::table::quote_literal;
 
 /// What is in a queue.
@@ -26,12 +28,18 @@ pub(crate) struct Failed {
 const HAS_FAILED: &str = "q.attempts OPERATOR(pg_catalog.>) 0";
 
 impl Queue<'_> {
-    /// Whether there are items that wait for a worker, and not for their next attempt. Found by the index of numbers, and at
-    /// once: neither the depth of the queue nor what was deleted lately counts.
+    /// Whether there are items that wait for a worker, and not for their next attempt after a failure. By indexes: however
+    /// deep the queue is, and however many have failed, it is not gone through.
     pub(crate) fn is_waiting(&self) -> Result<bool, Error> {
-        let sql = format!("SELECT FROM {} WHERE NOT ({HAS_FAILED}) ORDER BY q.id LIMIT 1", self.from());
-        let mut answer = nothing().query(self.table.owner(), &sql)?;
-        Ok(answer.next_row().is_some())
+        let from = self.from();
+        // Rows that somebody had locked have not failed, and are tried again within a minute.
+        let sql = format!(
+            "SELECT q.id FROM {from} WHERE q.next_try IS NULL UNION ALL SELECT q.id FROM {from} WHERE NOT ({HAS_FAILED}) \
+             AND q.next_try OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.+) \
+             pg_catalog.make_interval(secs => {LONGEST_LOCKED_PAUSE})) LIMIT 1"
+        );
+        let _in_order = Exact::in_order();
+        Ok(nothing().query(self.table.owner(), &sql)?.next_row().is_some())
     }
 
     pub(crate) fn depth(&self) -> Result<Depth, Error> {

@@ -10,7 +10,7 @@ use crate::pg::identity::Restricted;
 use crate::pg::session::{self, Mode};
 use crate::pg::spi;
 use crate::pg::table::Table;
-use crate::queue::{Access, Item, Queue, Served, Todo, Work, WriteBack, is_subscribed, served};
+use crate::queue::{self, Access, Item, Queue, Served, Todo, Work, WriteBack, is_subscribed};
 use crate::refresh::chunks::ChunkBatch;
 use crate::refresh::{Batch, Key, Locking, Outcome, Which};
 
@@ -34,7 +34,7 @@ pub(super) fn queues(relation: pg_sys::Oid) -> Result<Vec<Result<Served, Failure
     session::transaction(Mode::Read, || match Table::open_briefly(relation) {
         Ok(table) => {
             let told = |queue: Result<Served, Error>| queue.map_err(|error| error.failure());
-            Ok(served(&table).into_iter().map(told).collect())
+            Ok(queue::served(&table).into_iter().map(told).collect())
         }
         // It was dropped meanwhile.
         Err(Error::NoRelation(_)) => Ok(Vec::new()),
@@ -52,7 +52,7 @@ pub(super) fn batch(served: &Served, items: usize) -> Result<Progress, Failure> 
         return Ok(Progress { rows: None, next });
     }
     session::guarded(|| session::with_memory(|| batch.embed(&served.work)))?;
-    let settle = || settle(served, items, batch);
+    let settle = || settle(served, queue, items, batch);
     let done = session::limited(LONGEST, || session::transaction(Mode::Write, settle))?;
     // If none was done, all have changed meanwhile.
     let soon = (done == 0).then(|| SystemTime::now() + CHANGED_PAUSE);
@@ -114,10 +114,21 @@ fn take(served: &Served, items: usize) -> Result<Option<Taken>, Error> {
     Ok(Some(Taken { queue: queue.table.oid(), items, batch, next }))
 }
 
-/// Writes vectors and deletes items; returns how many rows were done.
-fn settle(served: &Served, items: Vec<Item>, batch: Read) -> Result<usize, Error> {
-    let relation = Table::open_briefly(served.work.relation())?;
+/// Writes vectors and deletes the items, which are those of the queue with that OID; returns how many rows were done. None,
+/// if what was attached when they were taken is attached no more: the vectors would be of another model or of other columns,
+/// and the numbers those of other items.
+fn settle(served: &Served, taken_from: pg_sys::Oid, items: Vec<Item>, batch: Read) -> Result<usize, Error> {
+    let relation = match Table::open_briefly(served.work.relation()) {
+        Err(Error::NoRelation(_)) => return Ok(0),
+        relation => relation?,
+    };
+    if !queue::served(&relation).iter().flatten().any(|now| now == served) {
+        return Ok(0);
+    }
     let queue = Queue::open(&relation, &served.queue, Access::Write)?;
+    if queue.table.oid() != taken_from {
+        return Ok(0);
+    }
     if !relation.takes_along(queue.table.oid())? {
         // A dump does not carry it.
         relation.take_along(queue.table.oid());
@@ -135,7 +146,7 @@ fn settle(served: &Served, items: Vec<Item>, batch: Read) -> Result<usize, Error
         outcomes
     };
     let mut todo: std::collections::HashMap<Key, Todo> =
-        outcomes.into_iter().filter_map(|(key, outcome)| Some((key, what_to_do(outcome)?))).collect();
+        outcomes.into_iter().map(|(key, outcome)| (key, what_to_do(outcome))).collect();
     let settled: Vec<(Item, Todo)> = items
         .into_iter()
         .filter_map(|item| {
@@ -145,15 +156,15 @@ fn settle(served: &Served, items: Vec<Item>, batch: Read) -> Result<usize, Error
         })
         .collect();
     queue.settle(&settled)?;
-    Ok(settled.len())
+    Ok(settled.iter().filter(|(_, todo)| !matches!(todo, Todo::Changed)).count())
 }
 
-fn what_to_do(outcome: Outcome) -> Option<Todo> {
+fn what_to_do(outcome: Outcome) -> Todo {
     match outcome {
-        Outcome::Written | Outcome::Gone => Some(Todo::Done),
+        Outcome::Written | Outcome::Gone => Todo::Done,
         // Whoever has changed it has queued it again if it needs a vector; it is looked at again in any case.
-        Outcome::Changed => None,
-        Outcome::Locked => Some(Todo::Later),
-        Outcome::Failed(failure) => Some(Todo::Failed(failure)),
+        Outcome::Changed => Todo::Changed,
+        Outcome::Locked => Todo::Later,
+        Outcome::Failed(failure) => Todo::Failed(failure),
     }
 }

@@ -27,6 +27,7 @@ mod planning;
 mod poison;
 mod qdrant;
 mod queue;
+mod queue_batches;
 mod queue_faults;
 mod queue_kills;
 mod queue_owner;
