@@ -258,10 +258,12 @@ impl Cluster {
         self.wait_for_end();
     }
 
-    /// Ends the postmaster as a crash of the machine would, and leaves its children to find out.
+    /// Ends the postmaster as a crash of the machine would, and waits until its children have found out: before, no other
+    /// server may start.
     pub fn kill(&mut self) {
         process::send(self.postmaster(), Signal::KILL);
         self.wait_for_end();
+        wait::until("its children have ended", || self.processes().is_empty());
     }
 
     fn wait_for_end(&mut self) -> ExitStatus {
