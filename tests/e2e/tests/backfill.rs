@@ -12,6 +12,7 @@ use vector_embed_e2e::installation::Installation;
 use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::sql::{assert_error, backend, execute, refused};
+use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::wait;
 
 const BACKFILL: &str = "CALL vector_embed.backfill('notes', batch => 50)";
@@ -32,6 +33,42 @@ fn embedded(client: &mut Client) -> i64 {
 /// Waits until a backfill has come some way.
 fn wait_for_progress(client: &mut Client, least: i64) {
     wait::until("some vectors are stored", || embedded(client) >= least);
+}
+
+/// Does `work` while that many writers write, each one step after the other: `write` tells what writer and step execute.
+fn beside_writers(
+    cluster: &Cluster,
+    writers: usize,
+    write: impl Fn(usize, usize) -> String + Sync,
+    work: impl FnOnce(),
+) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stopper = Stopper::of(&is_over);
+        for writer in 0..writers {
+            let (write, is_over) = (&write, &is_over);
+            scope.spawn(move || {
+                let mut client = cluster.connect();
+                for step in (1..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                    execute(&mut client, &write(writer, step));
+                }
+            });
+        }
+        work();
+    });
+}
+
+/// Two backfills at once, both of which succeed.
+fn twice_at_once(cluster: &Cluster, call: &str) {
+    thread::scope(|scope| {
+        let calls = [(); 2].map(|()| {
+            let mut worker = cluster.connect();
+            scope.spawn(move || worker.batch_execute(call))
+        });
+        for call in calls {
+            call.join().expect("the thread ends").expect("the backfill succeeds");
+        }
+    });
 }
 
 #[test]
@@ -90,45 +127,20 @@ fn two_backfills_and_writers_leave_every_vector_true() {
     let cluster = Cluster::new();
     let mut client = cluster.connect();
     without_vectors(&mut client, 1000, 12);
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for writer in 0..4 {
-            let (cluster, is_over) = (&cluster, &is_over);
-            scope.spawn(move || {
-                let mut client = cluster.connect();
-                let mut step = 0;
-                while !is_over.load(Ordering::Relaxed) {
-                    step += 1;
-                    let id = (step * 37 + writer * 211) % 1000 + 1;
-                    // From high to low, so that a backfill that waited for rows would get into a deadlock.
-                    execute(
-                        &mut client,
-                        &format!(
-                            "BEGIN;
-                             UPDATE notes SET body = 'step {step} of {writer}' WHERE id = {id};
-                             UPDATE notes SET seen = {step} WHERE id = {id} / 2 + 1;
-                             DELETE FROM notes WHERE id = {id} / 3;
-                             INSERT INTO notes (id, body) VALUES ({id} / 3, 'new {step} of {writer}')
-                                 ON CONFLICT DO NOTHING;
-                             COMMIT"
-                        )
-                        .replace("COMMIT", if step % 5 == 0 { "ROLLBACK" } else { "COMMIT" }),
-                    );
-                }
-            });
-        }
-        let calls: Vec<_> = (0..2)
-            .map(|_| {
-                let mut worker = cluster.connect();
-                scope.spawn(move || worker.batch_execute(BACKFILL))
-            })
-            .collect();
-        let ended: Vec<_> = calls.into_iter().map(|call| call.join()).collect();
-        is_over.store(true, Ordering::Relaxed);
-        for end in ended {
-            end.expect("the thread ends").expect("the backfill succeeds");
-        }
-    });
+    let write = |writer, step| {
+        let id = (step * 37 + writer * 211) % 1000 + 1;
+        let end = if step % 5 == 0 { "ROLLBACK" } else { "COMMIT" };
+        // From high to low, so that a backfill that waited for rows would get into a deadlock.
+        format!(
+            "BEGIN;
+             UPDATE notes SET body = 'step {step} of {writer}' WHERE id = {id};
+             UPDATE notes SET seen = {step} WHERE id = {id} / 2 + 1;
+             DELETE FROM notes WHERE id = {id} / 3;
+             INSERT INTO notes (id, body) VALUES ({id} / 3, 'new {step} of {writer}') ON CONFLICT DO NOTHING;
+             {end}"
+        )
+    };
+    beside_writers(&cluster, 4, write, || twice_at_once(&cluster, BACKFILL));
     execute(&mut client, BACKFILL);
     let rows = client.query_one("SELECT count(*) FROM notes", &[]).expect("a count").get(0);
     assert_fresh(&mut client, "notes", rows);
@@ -186,27 +198,35 @@ fn a_hostile_owner_gains_nothing_by_a_superusers_backfill() {
          CREATE TABLE hers.notes (id integer PRIMARY KEY, body text, embedding vector);
          INSERT INTO hers.notes VALUES (1, 'one'), (2, 'two');
          SELECT vector_embed.attach('hers.notes', 'embedding', '{body}');
+         CREATE TABLE hers.log (trigger name, by name, state text);
          CREATE FUNCTION hers.rise() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN ALTER ROLE mallory SUPERUSER; RETURN NULL; EXCEPTION WHEN insufficient_privilege THEN RETURN NULL; END $$;
+         DECLARE state text;
+         BEGIN
+             BEGIN ALTER ROLE mallory SUPERUSER; EXCEPTION WHEN OTHERS THEN state = sqlstate; END;
+             INSERT INTO hers.log VALUES (tg_name, current_user, state);
+             RETURN NULL;
+         END $$;
          CREATE TRIGGER rise AFTER UPDATE ON hers.notes FOR EACH ROW EXECUTE FUNCTION hers.rise();
          RESET ROLE",
     );
     execute(&mut client, "CALL vector_embed.backfill('hers.notes')");
+    let tried = |trigger: &str| vec![format!("({trigger},mallory,42501)"); 2];
+    assert_eq!(notes::contents(&mut client, "hers.log"), tried("rise"));
     execute(
         &mut client,
         "SET ROLE mallory;
-         CREATE FUNCTION hers.rise_later() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN NULL; END $$;
+         DROP TRIGGER rise ON hers.notes;
          CREATE CONSTRAINT TRIGGER rise_later AFTER UPDATE ON hers.notes DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION hers.rise_later();
+         FOR EACH ROW EXECUTE FUNCTION hers.rise();
          RESET ROLE",
     );
     execute(
         &mut client,
         "ALTER TABLE hers.notes DISABLE TRIGGER USER; UPDATE hers.notes SET embedding = NULL;
-         ALTER TABLE hers.notes ENABLE TRIGGER USER",
+         ALTER TABLE hers.notes ENABLE TRIGGER USER; TRUNCATE hers.log",
     );
     execute(&mut client, "CALL vector_embed.backfill('hers.notes')");
+    assert_eq!(notes::contents(&mut client, "hers.log"), tried("rise_later"));
     let role = "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'";
     assert!(!client.query_one(role, &[]).expect("the role").get::<_, bool>(0));
 }
@@ -330,33 +350,19 @@ fn another_model_takes_the_place_of_the_first_while_others_write() {
          INSERT INTO notes (id, body) SELECT i, 'text ' || i FROM generate_series(1, 300) AS i;
          CREATE INDEX nearest ON notes USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)",
     );
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut client = cluster.connect();
-            let mut step = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                step += 1;
-                execute(
-                    &mut client,
-                    &format!(
-                        "UPDATE notes SET body = 'step {step}' WHERE id = {step} % 300 + 1;
-                         INSERT INTO notes (id, body) VALUES (1000 + {step}, 'new {step}')"
-                    ),
-                );
-            }
-        });
-        let mut renew = || {
-            client.batch_execute("CALL vector_embed.reembed_start('notes', 'embedding', 'tiny-bert', 20)")?;
-            for row in client.query("SELECT vector_embed.reembed_indexes('notes', 'embedding')", &[])? {
-                client.batch_execute(row.get(0))?;
-            }
-            client.batch_execute("SELECT vector_embed.reembed_finish('notes', 'embedding')")
-        };
-        let renewed = renew();
-        is_over.store(true, Ordering::Relaxed);
-        writer.join().expect("the writer ends");
-        renewed.expect("the model is replaced");
+    let write = |_, step| {
+        format!(
+            "UPDATE notes SET body = 'step {step}' WHERE id = {step} % 300 + 1;
+             INSERT INTO notes (id, body) VALUES (1000 + {step}, 'new {step}')"
+        )
+    };
+    beside_writers(&cluster, 1, write, || {
+        execute(&mut client, "CALL vector_embed.reembed_start('notes', 'embedding', 'tiny-bert', 20)");
+        let indexes = client.query("SELECT vector_embed.reembed_indexes('notes', 'embedding')", &[]);
+        for row in indexes.expect("statements that make indexes") {
+            execute(&mut client, row.get(0));
+        }
+        execute(&mut client, "SELECT vector_embed.reembed_finish('notes', 'embedding')");
     });
     execute(&mut client, "INSERT INTO notes (id, body) VALUES (-1, 'the last')");
     let wrong = "SELECT count(*) FROM notes WHERE embed(body, 'tiny-bert') <-> embedding > 0.001";
@@ -391,37 +397,15 @@ fn chunks_are_true_after_backfills_beside_writers_and_a_kill() {
     assert!(call.join().expect("the thread ends").is_err(), "the kill came too late");
     cluster.start();
     client = cluster.connect();
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut client = cluster.connect();
-            let mut step = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                step += 1;
-                let id = step * 37 % 150 + 1;
-                execute(
-                    &mut client,
-                    &format!(
-                        "UPDATE documents SET body = 'Step {step}. ' || body WHERE id = {id};
-                         DELETE FROM documents WHERE id = {id} / 2;
-                         INSERT INTO documents VALUES (1000 + {step}, 'Written in step {step}.')"
-                    ),
-                );
-            }
-        });
-        let calls: Vec<_> = (0..2)
-            .map(|_| {
-                let mut worker = cluster.connect();
-                scope.spawn(move || worker.batch_execute(CALL))
-            })
-            .collect();
-        let ended: Vec<_> = calls.into_iter().map(|call| call.join()).collect();
-        is_over.store(true, Ordering::Relaxed);
-        writer.join().expect("the writer ends");
-        for end in ended {
-            end.expect("the thread ends").expect("the backfill succeeds");
-        }
-    });
+    let write = |_, step| {
+        let id = step * 37 % 150 + 1;
+        format!(
+            "UPDATE documents SET body = 'Step {step}. ' || body WHERE id = {id};
+             DELETE FROM documents WHERE id = {id} / 2;
+             INSERT INTO documents VALUES (1000 + {step}, 'Written in step {step}.')"
+        )
+    };
+    beside_writers(&cluster, 1, write, || twice_at_once(&cluster, CALL));
     execute(&mut client, CALL);
     let wrong = "SELECT (SELECT missing FROM vector_embed.attachment_status('documents')),
                         (SELECT count(*) FROM passages WHERE 1 - (embedding <=> embed(content)) < 0.999999),

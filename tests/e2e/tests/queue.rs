@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 use vector_embed_e2e::account::new_directory;
@@ -9,6 +10,7 @@ use vector_embed_e2e::cluster::{Cluster, Stop};
 use vector_embed_e2e::notes::{self, assert_fresh};
 use vector_embed_e2e::process;
 use vector_embed_e2e::sql::{assert_error, embed, execute, queue_workers, refused, set_queue_workers};
+use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::wait;
 
 /// The queue of a table `notes` of the tests.
@@ -31,6 +33,27 @@ fn workers(cluster: &Cluster) -> Vec<process::Pid> {
 /// Waits until no rows are queued, without asking anybody for anything.
 fn wait_until_empty(client: &mut Client) {
     wait::until("the queue is empty", || queued(client) == 0);
+}
+
+/// Waits until a worker has made some vectors.
+fn wait_until_it_works(client: &mut Client) {
+    wait::until("the worker works", || {
+        let has_begun = "SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)";
+        client.query_one(has_begun, &[]).expect("a row").get(0)
+    });
+}
+
+/// Writes to `notes`, whose queue is empty, and has one of the rows locked before any worker can come to it. The lock is
+/// held until the returned session ends its transaction.
+fn write_and_lock(cluster: &Cluster, client: &mut Client, write: &str, id: i32) -> Client {
+    set_queue_workers(client, 0);
+    wait::until("no worker runs", || workers(cluster).is_empty());
+    let written = client.execute(write, &[]).expect("rows are written");
+    let mut holding = cluster.connect();
+    execute(&mut holding, &format!("BEGIN; SELECT FROM notes WHERE id = {id} FOR UPDATE"));
+    assert_eq!(queued(client), written as i64, "all wait while the row is locked");
+    set_queue_workers(client, 2);
+    holding
 }
 
 #[test]
@@ -94,13 +117,12 @@ fn a_locked_row_holds_up_nobody_and_gets_its_vector_later() {
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
     drain(&mut client);
-    let mut holding = cluster.connect();
-    let mut transaction = holding.transaction().expect("a transaction");
-    // What holds the row writes nothing that would be queued.
-    execute(&mut client, "UPDATE notes SET body = 'changed ' || id");
-    transaction.batch_execute("SELECT FROM notes WHERE id = 7 FOR UPDATE").expect("a lock");
-    wait::until("all others have their vectors", || queued(&mut client) <= 1);
-    transaction.commit().expect("it commits");
+    let mut holding = write_and_lock(&cluster, &mut client, "UPDATE notes SET body = 'changed ' || id", 7);
+    wait::until("all others have their vectors", || queued(&mut client) == 1);
+    let left: i32 =
+        client.query_one(&format!("SELECT key1 FROM {QUEUE}"), &[]).expect("one waits still").get(0);
+    assert_eq!(left, 7);
+    execute(&mut holding, "COMMIT");
     drain(&mut client);
     assert_fresh(&mut client, "notes", 20);
 }
@@ -127,23 +149,21 @@ fn drain_times_out_and_is_cancelled() {
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes VALUES (1, 'a row')");
     drain(&mut client);
-    // The worker leaves the table alone as long as somebody has it locked.
-    let mut holding = cluster.connect();
-    let mut transaction = holding.transaction().expect("a transaction");
-    execute(&mut client, "UPDATE notes SET body = 'another text'");
-    transaction.batch_execute("LOCK TABLE notes_embedding_queue IN SHARE MODE").expect("a lock");
-    let waiting = queued(&mut client);
-    if waiting > 0 {
-        let error = refused(client.batch_execute("CALL vector_embed.drain('notes', '300 ms')"));
-        assert_error(&error, "57014");
-        execute(&mut client, "SET statement_timeout = '300ms'");
-        let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
-        assert_eq!(error.code().code(), "57014");
-        execute(&mut client, "RESET statement_timeout");
-    }
-    transaction.commit().expect("it commits");
+    let mut holding = write_and_lock(&cluster, &mut client, "UPDATE notes SET body = 'another text'", 1);
+    let error = refused(client.batch_execute("CALL vector_embed.drain('notes', '300 ms')"));
+    assert_error(&error, "57014");
+    execute(&mut client, "SET statement_timeout = '300ms'");
+    let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
+    assert_eq!(error.code().code(), "57014");
+    execute(&mut client, "RESET statement_timeout");
+    execute(&mut holding, "COMMIT");
     drain(&mut client);
     assert_fresh(&mut client, "notes", 1);
+}
+
+/// Sets what holds when the server has been started again, and not before.
+fn allow_workers_after_a_restart(client: &mut Client, count: i32) {
+    execute(client, &format!("ALTER SYSTEM SET vector_embed.queue_workers = {count}"));
 }
 
 #[test]
@@ -153,7 +173,8 @@ fn after_a_restart_pending_rows_get_their_vectors_when_the_extension_is_used() {
     set_queue_workers(&mut client, 0);
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
-    set_queue_workers(&mut client, 2);
+    allow_workers_after_a_restart(&mut client, 2);
+    assert_eq!(queued(&mut client), 20);
     cluster.stop(Stop::Immediate);
     cluster.start();
     // Whatever was noted for the supervisor is gone.
@@ -177,7 +198,10 @@ fn with_preload_pending_rows_get_their_vectors_when_the_server_starts() {
         notes::create(&mut client, "notes", "queue");
         execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 20) AS i");
     }
-    set_queue_workers(&mut client, 1);
+    allow_workers_after_a_restart(&mut client, 1);
+    for database in ["one", "two", "three"] {
+        assert_eq!(queued(&mut cluster.connect_to(database)), 20);
+    }
     cluster.stop(Stop::Fast);
     cluster.start();
     for database in ["one", "two", "three"] {
@@ -193,19 +217,15 @@ fn with_preload_pending_rows_get_their_vectors_when_the_server_starts() {
 #[test]
 fn databases_take_turns() {
     let cluster = Cluster::with().uncached().setting("vector_embed.queue_workers", "1").start();
-    let mut busy = cluster.database("busy");
-    notes::create(&mut busy, "notes", "queue");
+    let [mut busy, mut other] = ["busy", "other"].map(|database| cluster.database(database));
+    for client in [&mut busy, &mut other] {
+        notes::create(client, "notes", "queue");
+    }
     execute(
         &mut busy,
         "INSERT INTO notes SELECT i, 'some text of number ' || i FROM generate_series(1, 8000) AS i",
     );
-    wait::until("the worker works", || {
-        busy.query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
-            .expect("a row")
-            .get(0)
-    });
-    let mut other = cluster.database("other");
-    notes::create(&mut other, "notes", "queue");
+    wait_until_it_works(&mut busy);
     execute(&mut other, "INSERT INTO notes VALUES (1, 'a single row')");
     wait_until_empty(&mut other);
     assert!(queued(&mut busy) > 0, "the other database has had its turn in between");
@@ -214,9 +234,9 @@ fn databases_take_turns() {
     assert_fresh(&mut busy, "notes", 8000);
 }
 
-/// As long as it takes.
+/// For queues that take long, also on a busy machine.
 fn drain_for_long(client: &mut Client) {
-    execute(client, "CALL vector_embed.drain('notes')");
+    execute(client, "CALL vector_embed.drain('notes', '20 min')");
 }
 
 #[test]
@@ -231,11 +251,12 @@ fn a_deep_queue_is_not_read_from_end_to_end_for_each_batch() {
         "INSERT INTO notes SELECT i, 'text ' || i % 10 FROM generate_series(1, 100000) AS i",
     );
     drain_for_long(&mut client);
-    wait::until("the worker ends, and with it what it has not told yet", || workers(&cluster).is_empty());
-    let read: i64 = client
-        .query_one("SELECT seq_tup_read FROM pg_stat_all_tables WHERE relname = $1", &[&QUEUE])
-        .expect("a row")
-        .get(0);
+    let counts = "SELECT n_tup_del, seq_tup_read FROM pg_stat_all_tables WHERE relname = $1";
+    // A session tells what it has done now and then, and when it ends.
+    let read: i64 = wait::found("the worker has told of all that it has deleted", || {
+        let row = client.query_one(counts, &[&QUEUE]).expect("a row");
+        (row.get::<_, i64>(0) >= 100_000 && workers(&cluster).is_empty()).then(|| row.get(1))
+    });
     assert!(read < 100_000, "{read} items were read without an index");
 }
 
@@ -243,6 +264,7 @@ fn a_deep_queue_is_not_read_from_end_to_end_for_each_batch() {
 fn databases_with_workers_are_dropped_and_copied() {
     let cluster = Cluster::with().uncached().start();
     let mut admin = cluster.connect();
+    let mut gone = Vec::new();
     for (database, statement) in [
         ("copied", "CREATE DATABASE copy TEMPLATE copied"),
         ("dropped", "DROP DATABASE dropped"),
@@ -251,12 +273,9 @@ fn databases_with_workers_are_dropped_and_copied() {
         let mut client = cluster.database(database);
         notes::create(&mut client, "notes", "queue");
         execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 5000) AS i");
-        wait::until("the worker works", || {
-            client
-                .query_one("SELECT EXISTS (SELECT FROM notes WHERE embedding IS NOT NULL)", &[])
-                .expect("a row")
-                .get(0)
-        });
+        wait_until_it_works(&mut client);
+        let number = "SELECT oid FROM pg_database WHERE datname = current_database()";
+        let number: u32 = client.query_one(number, &[]).expect("a row").get(0);
         drop(client);
         wait::until("the session has ended", || {
             let sessions = "SELECT count(*) FROM pg_stat_activity
@@ -264,15 +283,28 @@ fn databases_with_workers_are_dropped_and_copied() {
             admin.query_one(sessions, &[&database]).expect("a row").get::<_, i64>(0) == 0
         });
         execute(&mut admin, statement);
+        if statement.starts_with("DROP") {
+            gone.push((database, number));
+        }
     }
+    let dropped = Instant::now();
     let mut copy = cluster.connect_to("copy");
     drain_for_long(&mut copy);
     assert_fresh(&mut copy, "notes", 5000);
-    // Workers of the databases that are gone are not started for ever.
-    let failures = || cluster.log().matches("does not exist").count();
-    let before = failures();
-    thread::sleep(std::time::Duration::from_secs(3));
-    assert!(failures() - before < 3, "the supervisor goes on asking for workers of dropped databases");
+    // A database that nobody forgets would be asked for again 1, 2, 4, 8, … seconds after the last time.
+    thread::sleep(Duration::from_secs(20).saturating_sub(dropped.elapsed()));
+    let log = cluster.log();
+    let asked_for = |(name, number): &(&str, u32)| {
+        let is_missed = |line: &&str| {
+            [format!("database {number} does not exist"), format!("database \"{name}\" does not exist")]
+                .iter()
+                .any(|message| line.contains(message.as_str()))
+        };
+        log.lines().filter(is_missed).count()
+    };
+    let asked_for: Vec<usize> = gone.iter().map(asked_for).collect();
+    assert!(asked_for[0] >= 1, "what the log tells of a database that is gone is known");
+    assert!(asked_for.iter().all(|times| *times <= 2), "{gone:?} are not forgotten: {asked_for:?} times");
 }
 
 #[test]
@@ -378,6 +410,9 @@ fn a_model_that_changed_stops_the_queue_until_it_is_there_again() {
     let cluster = Cluster::new();
     let mut client = cluster.connect();
     notes::create(&mut client, "notes", "queue");
+    let comments = "SELECT tgname::text, obj_description(oid, 'pg_trigger') FROM pg_trigger
+                    WHERE tgrelid = 'notes'::regclass AND obj_description(oid, 'pg_trigger') IS NOT NULL";
+    let comments = client.query(comments, &[]).expect("triggers");
     let hash = "0".repeat(64);
     execute(
         &mut client,
@@ -393,10 +428,22 @@ fn a_model_that_changed_stops_the_queue_until_it_is_there_again() {
     execute(&mut client, "INSERT INTO notes VALUES (1, 'of another model')");
     let error = refused(client.batch_execute("CALL vector_embed.drain('notes')"));
     assert_error(&error, "55000");
+    wait::until("a worker has tried", || {
+        cluster.log().contains(&format!("could not serve the queue \"{QUEUE}\""))
+    });
     assert_eq!(queued(&mut client), 1);
     let failures: i64 =
         client.query_one("SELECT count(*) FROM vector_embed.failures", &[]).expect("a row").get(0);
     assert_eq!(failures, 0, "it is not the row's fault");
+    for comment in &comments {
+        let (trigger, comment): (String, String) = (comment.get(0), comment.get(1));
+        execute(
+            &mut client,
+            &format!("COMMENT ON TRIGGER {trigger} ON notes IS $comment${comment}$comment$"),
+        );
+    }
+    drain(&mut client);
+    assert_fresh(&mut client, "notes", 1);
 }
 
 #[test]
@@ -406,19 +453,18 @@ fn writers_are_not_kept_waiting_by_an_engine_that_is_away() {
     notes::create(&mut client, "notes", "queue");
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
-        let killer = scope.spawn(|| {
+        let _stopper = Stopper::of(&stopped);
+        scope.spawn(|| {
             while !stopped.load(Ordering::Relaxed) {
                 for engine in cluster.engines() {
                     process::send(engine, process::Signal::KILL);
                 }
-                thread::sleep(std::time::Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
         });
         for id in 0..50 {
             execute(&mut client, &format!("INSERT INTO notes VALUES ({id}, 'text {id}')"));
         }
-        stopped.store(true, Ordering::Relaxed);
-        killer.join().expect("the thread ends");
     });
     wait_until_empty(&mut client);
     assert_fresh(&mut client, "notes", 50);

@@ -1,7 +1,7 @@
 //! Faults of one queue, or one owner, hold up nobody else; and databases that nobody has told of are found.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
@@ -99,8 +99,13 @@ fn wait_until_it_hangs(client: &mut Client) {
     wait::until("the trigger runs", || count(client, &format!("SELECT count(*) FROM {HANGING}")) == 1);
 }
 
-#[test]
-fn a_worker_that_is_cancelled_in_a_trigger_serves_others() {
+fn cancel(client: &mut Client) {
+    execute(client, &format!("SELECT pg_cancel_backend(pid) FROM {HANGING}"));
+}
+
+/// Has the only worker hang in a trigger of one table, and asserts that the rows of another get their vectors after `end`.
+/// Returns the server's log.
+fn others_have_their_turn(end: impl FnOnce(&mut Client)) -> String {
     let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
     let mut client = cluster.connect();
     notes::create(&mut client, "notes", "queue");
@@ -109,12 +114,28 @@ fn a_worker_that_is_cancelled_in_a_trigger_serves_others() {
     wait_until_it_hangs(&mut client);
     notes::create(&mut client, "others", "queue");
     execute(&mut client, "INSERT INTO others VALUES (1, 'of somebody else')");
-    execute(&mut client, &format!("SELECT pg_cancel_backend(pid) FROM {HANGING}"));
-    wait::until("others have their turn", || {
+    end(&mut client);
+    wait_minutes("others have their turn", || {
         count(&mut client, "SELECT count(*) FROM others_embedding_queue") == 0
     });
     assert_fresh(&mut client, "others", 1);
     assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 1);
+    cluster.log()
+}
+
+const CANCELLED: &str = "canceling statement due to user request";
+const CUT_SHORT: &str = "canceling statement due to statement timeout";
+
+#[test]
+fn a_worker_that_is_cancelled_in_a_trigger_serves_others() {
+    let log = others_have_their_turn(cancel);
+    assert!(log.contains(CANCELLED) && !log.contains(CUT_SHORT), "it was not cut short first");
+}
+
+#[test]
+fn a_trigger_that_never_returns_is_cut_short() {
+    let log = others_have_their_turn(|_| ());
+    assert!(log.contains(CUT_SHORT) && !log.contains(CANCELLED));
 }
 
 #[test]
@@ -126,32 +147,65 @@ fn a_backfill_that_is_cancelled_in_a_trigger_leaves_the_session_as_it_was() {
     notes::attach(&mut client, "notes", "row");
     hang(&mut client);
     let mut filling = cluster.connect();
-    thread::scope(|scope| {
-        let fill = scope.spawn(|| refused(filling.batch_execute("CALL vector_embed.backfill('notes')")));
-        wait_until_it_hangs(&mut client);
-        execute(&mut client, &format!("SELECT pg_cancel_backend(pid) FROM {HANGING}"));
-        assert_eq!(fill.join().expect("it ends").code().code(), "57014");
+    // If this test fails before it is cancelled, it ends with its server.
+    let fill = thread::spawn(move || {
+        let error = refused(filling.batch_execute("CALL vector_embed.backfill('notes')"));
+        (filling, error)
     });
+    wait_until_it_hangs(&mut client);
+    cancel(&mut client);
+    let (mut filling, error) = fill.join().expect("it ends");
+    assert_eq!(error.code().code(), "57014");
     execute(&mut filling, "DROP TRIGGER hang ON notes");
     execute(&mut filling, "CALL vector_embed.backfill('notes')");
     assert_fresh(&mut filling, "notes", 5);
 }
 
+/// A table whose rows get no vectors, and a row in it whose first failure has been seen.
+fn with_a_failure(client: &mut Client) {
+    notes::create(client, "notes", "queue");
+    execute(client, "ALTER TABLE notes ADD CONSTRAINT no_vectors CHECK (embedding IS NULL)");
+    let begin: SystemTime = client.query_one("SELECT clock_timestamp()", &[]).expect("a time").get(0);
+    execute(client, "INSERT INTO notes VALUES (1, 'a text')");
+    let (sqlstate, attempts, next_try, seen): (String, i32, SystemTime, SystemTime) =
+        wait::found("it has failed", || {
+            let failure = "SELECT sqlstate, attempts, next_try, clock_timestamp() FROM vector_embed.failures";
+            let row = client.query_opt(failure, &[]).expect("the view")?;
+            Some((row.get(0), row.get(1), row.get(2), row.get(3)))
+        });
+    assert_eq!((sqlstate.as_str(), attempts), ("23514", 1));
+    let pause = Duration::from_secs(10);
+    assert!(begin + pause <= next_try && next_try <= seen + pause, "ten seconds after it has failed");
+}
+
 #[test]
-fn a_trigger_that_never_returns_is_cut_short() {
-    let cluster = Cluster::with().setting("vector_embed.queue_workers", "1").start();
+fn a_row_that_failed_is_tried_again_by_itself() {
+    let cluster = Cluster::new();
     let mut client = cluster.connect();
-    notes::create(&mut client, "notes", "queue");
-    hang(&mut client);
-    execute(&mut client, "INSERT INTO notes VALUES (1, 'hangs')");
-    wait_until_it_hangs(&mut client);
-    notes::create(&mut client, "others", "queue");
-    execute(&mut client, "INSERT INTO others VALUES (1, 'of somebody else')");
-    wait_minutes("others have their turn", || {
-        count(&mut client, "SELECT count(*) FROM others_embedding_queue") == 0
+    with_a_failure(&mut client);
+    execute(&mut client, "ALTER TABLE notes DROP CONSTRAINT no_vectors");
+    wait::until("the row has its vector", || count(&mut client, "SELECT count(embedding) FROM notes") == 1);
+    assert_fresh(&mut client, "notes", 1);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 0);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM vector_embed.failures"), 0);
+}
+
+#[test]
+fn a_row_that_failed_ten_times_waits_until_somebody_asks_for_it() {
+    let cluster = Cluster::new();
+    let mut client = cluster.connect();
+    with_a_failure(&mut client);
+    execute(&mut client, "UPDATE notes_embedding_queue SET attempts = 9");
+    wait::until("it has failed for the tenth time", || {
+        count(&mut client, "SELECT max(attempts)::bigint FROM vector_embed.failures") == 10
     });
-    assert_fresh(&mut client, "others", 1);
-    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 1);
+    let given_up = "SELECT count(*) FROM vector_embed.failures WHERE next_try IS NULL AND sqlstate = '23514'";
+    assert_eq!(count(&mut client, given_up), 1);
+    execute(&mut client, "ALTER TABLE notes DROP CONSTRAINT no_vectors");
+    assert_eq!(count(&mut client, "SELECT vector_embed.retry_failures('notes')"), 1);
+    wait::until("the row has its vector", || count(&mut client, "SELECT count(embedding) FROM notes") == 1);
+    assert_fresh(&mut client, "notes", 1);
+    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 0);
 }
 
 #[test]

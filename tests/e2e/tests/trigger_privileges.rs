@@ -291,6 +291,16 @@ fn who_may_only_insert_has_nothing_of_theirs_run_as_the_owner() {
             !met.contains(&owner_s),
             "a function of the user's ran as the owner, {moment} the write-back"
         );
+        // The trap works: whom a path of his own leads there runs it.
+        execute(&mut owner, "SET search_path = own, app");
+        for timing in TIMINGS {
+            let table = table(timing);
+            execute(&mut user, "TRUNCATE own.met");
+            execute(&mut owner, &format!("INSERT INTO {table} (id, body) VALUES (2, 'two')"));
+            execute(&mut owner, &format!("UPDATE {table} SET seen = 1 WHERE id = 2"));
+            assert!(contents(&mut user, "own.met").contains(&owner_s), "the trigger runs {moment} an update");
+        }
+        execute(&mut user, "TRUNCATE own.met");
         execute(&mut owner, "DROP TABLE app.notes_by_row, app.notes_by_statement");
     }
 }

@@ -166,6 +166,18 @@ BEGIN
 END $$;
 SELECT vector_embed.attach('old', 'embedding', '{body}');
 
+-- None was left: it goes on behind its key, and nothing that was made anew is made once more.
+CALL interrupted();
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT after_key, done, failed FROM vector_embed.backfill_state;
+SELECT count(*), min(id) FROM old WHERE embedding = old_vector();
+SELECT drifted FROM vector_embed.attachments WHERE relation = 'old'::regclass;
+DROP TRIGGER interrupt ON old;
+CALL vector_embed.backfill('old', stale => true, batch => 5);
+SELECT id FROM old WHERE embedding = old_vector();
+SELECT * FROM wrong('old', 'body', 'id');
+SELECT drifted FROM vector_embed.attachments WHERE relation = 'old'::regclass;
+
 -- One row was left before that.
 CALL interrupted();
 ALTER TABLE old ADD CONSTRAINT not_this CHECK (id <> 1) NOT VALID;
