@@ -205,7 +205,8 @@ fn the_engine_drops_the_work_of_a_cancelled_call() {
     golden.assert_is(&embed(&mut client, &golden.text).expect("another session's call works at once"));
     wait::until("nothing waits any more", || stat_engine(&mut client).expect("an engine").queued_texts == 0);
     let engine = stat_engine(&mut client).expect("an engine");
-    assert!(engine.cancelled > 1000, "most of the texts were dropped: {engine:?}");
+    // Not all of them had been sent.
+    assert!(engine.cancelled > 10 * engine.texts, "most of the texts were dropped: {engine:?}");
     assert_eq!(engine.restarts, 0, "the engine that computed them still serves: {engine:?}");
 }
 

@@ -15,10 +15,17 @@ use vector_embed_sources::{Error, Filter, Host, OnError, Operand, Rows, Scan, So
 
 pub(crate) const VERSIONS: [&str; 4] = ["0.4.24", "0.5.23", "0.6.3", "1.5.9"];
 
+/// As cargo says when it runs the tests: another clone may have built them.
+pub(crate) fn repository() -> PathBuf {
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests")).join("../..")
+}
+
 /// Runs `scripts/chroma`, which says by name what it cannot have on this machine.
 pub(crate) fn script(what: &str, version: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/chroma");
-    let output = Command::new(script).args([what, version]).output().expect("scripts/chroma can be run");
+    let output = Command::new(repository().join("scripts/chroma"))
+        .args([what, version])
+        .output()
+        .expect("scripts/chroma can be run");
     assert!(output.status.success(), "chromadb {version}: {}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim_end())
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use vector_embed_sources::Error;
 
-use crate::support::{COLUMNS, VERSIONS, directory, explain, read, scan, script};
+use crate::support::{COLUMNS, VERSIONS, directory, explain, read, repository, scan, script};
 
 /// chromadb, adding rows until this is dropped.
 struct Writer {
@@ -17,7 +17,7 @@ struct Writer {
 
 impl Writer {
     fn start(version: &str, directory: &Path) -> Self {
-        let maker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/chroma/make_stores.py");
+        let maker = repository().join("tests/chroma/make_stores.py");
         let mut process = Command::new(script("python", version))
             .arg(maker)
             .arg("write")
