@@ -1,5 +1,6 @@
 //! Many sessions and one engine.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use vector_embed_e2e::bulk;
@@ -70,17 +71,30 @@ fn a_single_text_does_not_wait_for_the_tokens_of_a_huge_one() {
         "SELECT embed(repeat('word', 15000000))",
     ] {
         let mut busy = cluster.connect();
+        let mut client = cluster.connect();
+        let (ended, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             let canceller = Canceller::of(&mut busy);
-            let call = scope.spawn(move || busy.batch_execute(call));
-            let mut client = cluster.connect();
-            for golden in &golden::sentences()[..5] {
-                golden.assert_is(&embed(&mut client, &golden.text).expect("a vector"));
-            }
-            let finished = call.is_finished();
+            let calls = scope.spawn(|| {
+                while !enough.load(Relaxed) {
+                    busy.batch_execute(call)?;
+                    ended.fetch_add(1, Relaxed);
+                }
+                Ok::<_, postgres::Error>(())
+            });
+            let singles = &golden::sentences()[..40];
+            let vectors: Vec<_> = singles.iter().map(|golden| embed(&mut client, &golden.text)).collect();
+            // Each single text would otherwise wait for the end of a call. A call alone may be over soon.
+            let ended = ended.load(Relaxed);
+            let are_going_on = !calls.is_finished();
+            enough.store(true, Relaxed);
             canceller.cancel();
-            let outcome = call.join().expect("the session's thread ends");
-            assert!(!finished, "it was over too early: {outcome:?}");
+            let outcome = calls.join().expect("the session's thread ends");
+            assert!(are_going_on, "the calls ended by themselves: {outcome:?}");
+            assert!(ended * 2 < singles.len(), "{ended} calls ended during {} single texts", singles.len());
+            for (golden, vector) in singles.iter().zip(vectors) {
+                golden.assert_is(&vector.expect("a vector"));
+            }
         });
     }
 }
