@@ -133,12 +133,7 @@ impl Queue<'_> {
     /// Adds what else there is of the same rows among the first so many items of both kinds. The others are left where they
     /// are: they may be tens of thousands.
     fn add_others(&self, items: &mut [Item], limit: usize) -> Result<(), Error> {
-        let place = [("place".to_owned(), CellKind::Int)];
-        let mut rows = Queue::rows(place.into_iter().chain(Queue::keys("k", self.key.len())).collect());
-        for (place, item) in items.iter().enumerate() {
-            let key = item.key.0.iter().map(|value| Cell::Raw(value));
-            rows.put(&[Cell::Int(place as i32)].into_iter().chain(key).collect::<Vec<_>>());
-        }
+        let rows = self.rows_of(items.iter());
         let sql = format!(
             "SELECT v.place, q.id, q.supplied, q.attempts FROM ({} UNION ALL {}) AS q, vector_embed_rows AS v \
              WHERE {} ORDER BY 2",
@@ -153,19 +148,24 @@ impl Queue<'_> {
         Ok(())
     }
 
-    /// Finds out for which rows there are later items that say that the vector was supplied: such as are not taken yet, or
-    /// have an equal key that is written in another way.
-    fn look_ahead(&self, items: &mut [Item]) -> Result<(), Error> {
-        let keys = Queue::keys("k", self.key.len());
+    /// Items for a statement: the place of each, the number of its last, and its key.
+    fn rows_of<'i>(&self, items: impl Iterator<Item = &'i Item>) -> Rows {
         let first = [("place".to_owned(), CellKind::Int), ("id".to_owned(), CellKind::Text)];
-        let mut rows = Queue::rows(first.into_iter().chain(keys).collect());
-        for (place, item) in items.iter().enumerate() {
+        let mut rows = Queue::rows(first.into_iter().chain(Queue::keys("k", self.key.len())).collect());
+        for (place, item) in items.enumerate() {
             let last = item.ids.last().map(i64::to_string).unwrap_or_default();
             let key = item.key.0.iter().map(|value| Cell::Raw(value));
             let cells: Vec<Cell<'_>> =
                 [Cell::Int(place as i32), Cell::Text(&last)].into_iter().chain(key).collect();
             rows.put(&cells);
         }
+        rows
+    }
+
+    /// Finds out for which rows there are later items that say that the vector was supplied: such as are not taken yet, or
+    /// have an equal key that is written in another way.
+    fn look_ahead(&self, items: &mut [Item]) -> Result<(), Error> {
+        let rows = self.rows_of(items.iter());
         let sql = format!(
             "SELECT v.place FROM {}, vector_embed_rows AS v WHERE q.supplied \
              AND q.id OPERATOR(pg_catalog.>) v.id::pg_catalog.int8 AND {}",
@@ -232,16 +232,8 @@ impl Queue<'_> {
     /// Deletes what is left of earlier failures of rows that were tried again. They were committed before, so that whatever
     /// has become of the row now is that of a later text.
     fn delete_failed(&self, items: &[(Item, Todo)]) -> Result<(), Error> {
-        let keys = Queue::keys("k", self.key.len());
-        let mut rows = Queue::rows([("id".to_owned(), CellKind::Text)].into_iter().chain(keys).collect());
-        for (item, todo) in items {
-            if let (false, Some(last)) = (matches!(todo, Todo::Changed), item.ids.last()) {
-                let last = last.to_string();
-                let key = item.key.0.iter().map(|value| Cell::Raw(value));
-                let cells: Vec<Cell<'_>> = [Cell::Text(&last)].into_iter().chain(key).collect();
-                rows.put(&cells);
-            }
-        }
+        let tried = items.iter().filter(|(_, todo)| !matches!(todo, Todo::Changed));
+        let rows = self.rows_of(tried.map(|(item, _)| item));
         if rows.count() == 0 || self.next_try()?.is_none() {
             return Ok(());
         }

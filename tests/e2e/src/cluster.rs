@@ -287,6 +287,12 @@ impl Cluster {
         self.processes().into_iter().filter(is_engine).collect()
     }
 
+    /// The queue workers.
+    pub fn queue_workers(&self) -> Vec<Pid> {
+        let is_worker = |pid: &Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
+        self.processes().into_iter().filter(is_worker).collect()
+    }
+
     /// The supervisors. A child of one that is about to become an engine is none.
     pub fn supervisors(&self) -> Vec<Pid> {
         let postmaster = self.postmaster();

@@ -24,6 +24,11 @@ pub fn attach(client: &mut Client, table: &str, timing: &str) {
     client.query_one(call, &[&table, &timing]).expect("the table can be attached");
 }
 
+/// Waits until the queue of `notes` is empty.
+pub fn drain(client: &mut Client) {
+    execute(client, "CALL vector_embed.drain('notes', '2 min')");
+}
+
 /// Copies rows of identifier and text into a table of notes.
 pub fn copy(client: &mut Client, table: &str, rows: &[(i32, &str)]) -> Result<u64, Error> {
     let mut writer = client.copy_in(&format!("COPY {table} (id, body) FROM STDIN"))?;

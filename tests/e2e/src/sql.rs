@@ -47,6 +47,11 @@ pub fn execute(client: &mut Client, statements: &str) {
     }
 }
 
+/// The number that a query gives.
+pub fn count(client: &mut Client, query: &str) -> i64 {
+    client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query} failed: {error:?}")).get(0)
+}
+
 /// Does some work under `statement_timeout`, in a transaction that is then rolled back. The abort takes the setting back,
 /// so that it cannot end the next statement, too.
 pub fn with_timeout<T>(

@@ -11,7 +11,7 @@ mod stopped;
 
 use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
-use vector_embed_e2e::sql::{execute, stat_engine};
+use vector_embed_e2e::sql::{count, execute, stat_engine};
 
 /// Functions for tests. `twin` is `embed` under a name that no plan looks for, computed row by row.
 const TOOLS: &str = "
@@ -83,9 +83,4 @@ fn wrong(client: &mut Client) -> i64 {
         expected AS MATERIALIZED (SELECT unnest(ids) AS id, unnest(vectors) AS vector FROM called)
         SELECT count(*) FROM docs LEFT JOIN expected USING (id) WHERE same(embedding, vector) IS NOT TRUE";
     count(client, query)
-}
-
-/// The number that a query gives.
-fn count(client: &mut Client, query: &str) -> i64 {
-    client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query} failed: {error:?}")).get(0)
 }

@@ -12,7 +12,7 @@ use postgres::error::DbError;
 use serde_json::{Value, json};
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::qdrant::{Server, store};
-use vector_embed_e2e::sql::{backend, execute, refused, with_timeout};
+use vector_embed_e2e::sql::{backend, count, execute, refused, with_timeout};
 use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
@@ -37,10 +37,6 @@ fn imported(cluster: &Cluster, name: &str, server: &Server, options: &str) -> Cl
 
 fn assert_state(error: &DbError, state: &str) {
     assert_eq!(error.code().code(), state, "{error:?}");
-}
-
-fn count(client: &mut Client, query: &str) -> i64 {
-    client.query_one(query, &[]).expect("the query runs").get(0)
 }
 
 #[test]

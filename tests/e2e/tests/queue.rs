@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use vector_embed_e2e::account::new_directory;
 use vector_embed_e2e::cluster::{Cluster, Stop};
-use vector_embed_e2e::notes::{self, assert_fresh};
+use vector_embed_e2e::notes::{self, assert_fresh, drain};
 use vector_embed_e2e::process;
 use vector_embed_e2e::sql::{assert_error, embed, execute, queue_workers, refused, set_queue_workers};
 use vector_embed_e2e::stopper::Stopper;
@@ -16,18 +16,8 @@ use vector_embed_e2e::wait;
 /// The queue of a table `notes` of the tests.
 const QUEUE: &str = "notes_embedding_queue";
 
-fn drain(client: &mut Client) {
-    execute(client, "CALL vector_embed.drain('notes', '2 min')");
-}
-
 fn queued(client: &mut Client) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {QUEUE}"), &[]).expect("the queue can be read").get(0)
-}
-
-fn workers(cluster: &Cluster) -> Vec<process::Pid> {
-    let is_worker =
-        |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
-    cluster.processes().into_iter().filter(is_worker).collect()
 }
 
 /// Waits until no rows are queued, without asking anybody for anything.
@@ -47,7 +37,7 @@ fn wait_until_it_works(client: &mut Client) {
 /// held until the returned session ends its transaction.
 fn write_and_lock(cluster: &Cluster, client: &mut Client, write: &str, id: i32) -> Client {
     set_queue_workers(client, 0);
-    wait::until("no worker runs", || workers(cluster).is_empty());
+    wait::until("no worker runs", || cluster.queue_workers().is_empty());
     let written = client.execute(write, &[]).expect("rows are written");
     let mut holding = cluster.connect();
     execute(&mut holding, &format!("BEGIN; SELECT FROM notes WHERE id = {id} FOR UPDATE"));
@@ -74,7 +64,7 @@ fn a_worker_makes_vectors_after_commit_is_seen_and_ends_when_it_is_idle() {
     transaction.commit().expect("it commits");
     wait_until_empty(&mut client);
     assert_fresh(&mut client, "notes", 2);
-    wait::until("the worker ends", || workers(&cluster).is_empty());
+    wait::until("the worker ends", || cluster.queue_workers().is_empty());
 }
 
 #[test]
@@ -210,7 +200,7 @@ fn with_preload_pending_rows_get_their_vectors_when_the_server_starts() {
         assert_fresh(&mut client, "notes", 20);
     }
     let mut client = cluster.connect();
-    wait::until("the worker ends", || workers(&cluster).is_empty());
+    wait::until("the worker ends", || cluster.queue_workers().is_empty());
     execute(&mut client, "DROP DATABASE two");
 }
 
@@ -255,7 +245,7 @@ fn a_deep_queue_is_not_read_from_end_to_end_for_each_batch() {
     // A session tells what it has done now and then, and when it ends.
     let read: i64 = wait::found("the worker has told of all that it has deleted", || {
         let row = client.query_one(counts, &[&QUEUE]).expect("a row");
-        (row.get::<_, i64>(0) >= 100_000 && workers(&cluster).is_empty()).then(|| row.get(1))
+        (row.get::<_, i64>(0) >= 100_000 && cluster.queue_workers().is_empty()).then(|| row.get(1))
     });
     assert!(read < 100_000, "{read} items were read without an index");
 }
@@ -334,7 +324,7 @@ fn a_standby_leaves_the_queue_alone_until_it_is_promoted() {
     embed(&mut on_standby, "on a standby").expect("a vector");
     let error = refused(on_standby.batch_execute("CALL vector_embed.drain('notes')"));
     assert_eq!(error.code().code(), "25006", "nothing can be written");
-    assert!(workers(&standby).is_empty(), "no worker runs on a standby");
+    assert!(standby.queue_workers().is_empty(), "no worker runs on a standby");
     assert_eq!(queued(&mut on_standby), 20);
     let promoted: bool = on_standby.query_one("SELECT pg_promote()", &[]).expect("a row").get(0);
     assert!(promoted);

@@ -2,30 +2,18 @@
 
 use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
-use vector_embed_e2e::notes::{self, assert_fresh, assert_fresh_of};
+use vector_embed_e2e::notes::{self, assert_fresh, assert_fresh_of, drain};
 use vector_embed_e2e::process::{self, Pid, Signal};
-use vector_embed_e2e::sql::{embed, execute, set_queue_workers};
+use vector_embed_e2e::sql::{count, embed, execute, set_queue_workers};
 use vector_embed_e2e::wait;
-
-fn count(client: &mut Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).expect("a count").get(0)
-}
-
-fn drain(client: &mut Client) {
-    execute(client, "CALL vector_embed.drain('notes', '2 min')");
-}
 
 const WORKERS: &str =
     "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'vector_embed queue worker'";
 
-fn end_workers(client: &mut Client) {
-    set_queue_workers(client, 0);
-    wait::until("no worker runs", || count(client, WORKERS) == 0);
-}
-
 /// Writes, and stops the engine, so that a worker waits for the vectors of what was written; returns the engine.
 fn hold_a_batch(cluster: &Cluster, client: &mut Client, write: &str) -> Pid {
-    end_workers(client);
+    set_queue_workers(client, 0);
+    wait::until("no worker runs", || cluster.queue_workers().is_empty());
     execute(client, write);
     embed(client, "an engine that runs").expect("a vector");
     let engine = cluster.engine();

@@ -6,19 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use postgres::Client;
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::notes::{self, assert_fresh};
-use vector_embed_e2e::process;
-use vector_embed_e2e::sql::{execute, refused, set_queue_workers};
+use vector_embed_e2e::sql::{count, execute, refused, set_queue_workers};
 use vector_embed_e2e::wait;
-
-fn count(client: &mut Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).expect("a count").get(0)
-}
-
-fn workers(cluster: &Cluster) -> usize {
-    let is_worker =
-        |pid: &process::Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
-    cluster.processes().iter().filter(|pid| is_worker(pid)).count()
-}
 
 /// Waits for what is looked for once a minute, or cut short after one.
 fn wait_minutes(what: &str, mut look: impl FnMut() -> bool) {
@@ -178,15 +167,20 @@ fn with_a_failure(client: &mut Client) {
     assert!(begin + pause <= next_try && next_try <= seen + pause, "ten seconds after it has failed");
 }
 
+/// Waits for the vector of that row, without asking anybody for anything.
+fn wait_until_it_is_done(client: &mut Client) {
+    wait::until("the row has its vector", || count(client, "SELECT count(embedding) FROM notes") == 1);
+    assert_fresh(client, "notes", 1);
+    assert_eq!(count(client, "SELECT count(*) FROM notes_embedding_queue"), 0);
+}
+
 #[test]
 fn a_row_that_failed_is_tried_again_by_itself() {
     let cluster = Cluster::new();
     let mut client = cluster.connect();
     with_a_failure(&mut client);
     execute(&mut client, "ALTER TABLE notes DROP CONSTRAINT no_vectors");
-    wait::until("the row has its vector", || count(&mut client, "SELECT count(embedding) FROM notes") == 1);
-    assert_fresh(&mut client, "notes", 1);
-    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 0);
+    wait_until_it_is_done(&mut client);
     assert_eq!(count(&mut client, "SELECT count(*) FROM vector_embed.failures"), 0);
 }
 
@@ -203,9 +197,7 @@ fn a_row_that_failed_ten_times_waits_until_somebody_asks_for_it() {
     assert_eq!(count(&mut client, given_up), 1);
     execute(&mut client, "ALTER TABLE notes DROP CONSTRAINT no_vectors");
     assert_eq!(count(&mut client, "SELECT vector_embed.retry_failures('notes')"), 1);
-    wait::until("the row has its vector", || count(&mut client, "SELECT count(embedding) FROM notes") == 1);
-    assert_fresh(&mut client, "notes", 1);
-    assert_eq!(count(&mut client, "SELECT count(*) FROM notes_embedding_queue"), 0);
+    wait_until_it_is_done(&mut client);
 }
 
 #[test]
@@ -216,7 +208,7 @@ fn queues_are_served_again_after_workers_were_turned_off_and_on() {
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 3000) AS i");
     wait::until("a worker works", || count(&mut client, "SELECT count(embedding) FROM notes") > 0);
     set_queue_workers(&mut client, 0);
-    wait::until("it has ended", || workers(&cluster) == 0);
+    wait::until("it has ended", || cluster.queue_workers().is_empty());
     let left = count(&mut client, "SELECT count(*) FROM notes_embedding_queue");
     assert!(left > 0, "it was interrupted");
     set_queue_workers(&mut client, 2);
@@ -237,7 +229,7 @@ fn a_copied_database_s_rows_are_found() {
     notes::create(&mut client, "notes", "queue");
     execute(&mut client, "INSERT INTO notes SELECT i, 'text ' || i FROM generate_series(1, 10) AS i");
     execute(&mut client, "CALL vector_embed.drain('notes', '1 min')");
-    wait::until("workers have ended", || workers(&cluster) == 0);
+    wait::until("workers have ended", || cluster.queue_workers().is_empty());
     set_queue_workers(&mut admin, 0);
     execute(&mut client, "UPDATE notes SET body = 'changed ' || id");
     drop(client);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 use vector_embed_e2e::cluster::Cluster;
 use vector_embed_e2e::notes::{self, assert_fresh};
-use vector_embed_e2e::process::{self, Pid, Signal};
+use vector_embed_e2e::process::{self, Signal};
 use vector_embed_e2e::stopper::Stopper;
 use vector_embed_e2e::wait;
 
@@ -16,11 +16,6 @@ const KILLS: usize = 200;
 const SERVER: usize = 20;
 const WORKER: usize = 4;
 const ROWS: usize = 300;
-
-fn worker(cluster: &Cluster) -> Option<Pid> {
-    let is_worker = |pid: &Pid| process::title(*pid).starts_with("postgres: vector_embed queue worker");
-    cluster.processes().into_iter().find(is_worker)
-}
 
 /// Writes rows for as long as it may, through sessions that end now and then.
 fn write(config: &postgres::Config, writer: usize, stop: &AtomicBool) {
@@ -87,7 +82,7 @@ fn two_hundred_kills_of_worker_engine_and_server_lose_nothing() {
                         .connect(NoTls)
                         .and_then(|mut client| client.batch_execute("SELECT embed('x')"))
                         .ok();
-                    worker(&cluster)
+                    cluster.queue_workers().first().copied()
                 });
                 process::send(worker, Signal::KILL);
                 killed[1] += 1;

@@ -11,7 +11,9 @@ use rusqlite::Connection;
 use vector_embed_e2e::account::new_directory;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::process::{self, Pid, Signal};
-use vector_embed_e2e::sql::{assert_error, assert_terminated, backend, execute, refused, with_timeout};
+use vector_embed_e2e::sql::{
+    assert_error, assert_terminated, backend, count, execute, refused, with_timeout,
+};
 use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
@@ -47,10 +49,6 @@ fn import(client: &mut Client, name: &str, path: &Path) {
              CREATE SCHEMA {name}; IMPORT FOREIGN SCHEMA main FROM SERVER {name} INTO {name}"
         ),
     );
-}
-
-fn count(client: &mut Client, query: &str) -> i64 {
-    client.query_one(query, &[]).expect("it can be counted").get(0)
 }
 
 fn names(directory: &Path) -> Vec<PathBuf> {

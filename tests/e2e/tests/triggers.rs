@@ -5,7 +5,7 @@ use std::thread;
 use postgres::Client;
 use vector_embed_e2e::cluster::{Cluster, Shared};
 use vector_embed_e2e::notes::{self, TIMINGS, assert_fresh, assert_fresh_of};
-use vector_embed_e2e::sql::{assert_error, backend, execute, refused};
+use vector_embed_e2e::sql::{assert_error, backend, count, execute, refused};
 use vector_embed_e2e::stopper::Canceller;
 use vector_embed_e2e::wait;
 
@@ -31,10 +31,6 @@ fn user_trigger(client: &mut Client, table: &str, name: &str, event: &str, body:
     );
 }
 
-fn number(client: &mut Client, query: &str) -> i64 {
-    client.query_one(query, &[]).expect("a number").get(0)
-}
-
 #[test]
 fn a_trigger_that_changes_the_text_before_it_is_stored_has_its_vector_made_of_what_is_stored() {
     with_each_timing("changed_before", |client, table| {
@@ -44,7 +40,7 @@ fn a_trigger_that_changes_the_text_before_it_is_stored_has_its_vector_made_of_wh
         execute(client, &format!("UPDATE {table} SET body = 'through' WHERE id = 2"));
         assert_fresh(client, table, 2);
         let query = format!("SELECT count(*) FROM {table} WHERE body IN ('OVER', 'THROUGH')");
-        assert_eq!(number(client, &query), 2);
+        assert_eq!(count(client, &query), 2);
     });
 }
 
@@ -92,7 +88,7 @@ fn a_trigger_that_updates_the_row_in_the_same_statement_leaves_the_vector_of_the
             ),
         );
         assert_fresh(client, table, 4);
-        assert_eq!(number(client, &format!("SELECT count(*) FROM {table} WHERE body LIKE '%amended'")), 4);
+        assert_eq!(count(client, &format!("SELECT count(*) FROM {table} WHERE body LIKE '%amended'")), 4);
     });
 }
 
@@ -103,7 +99,7 @@ fn a_trigger_that_changes_other_columns_of_the_row_or_its_key_costs_it_no_vector
         user_trigger(client, table, "mark", "AFTER INSERT", &format!("{update}; RETURN NULL;"));
         execute(client, &format!("INSERT INTO {table} (id, body) VALUES (1, 'one'), (2, 'two'), (3, NULL)"));
         assert_fresh(client, table, 3);
-        assert_eq!(number(client, &format!("SELECT count(*) FROM {table} WHERE id > 100 AND seen = 1")), 3);
+        assert_eq!(count(client, &format!("SELECT count(*) FROM {table} WHERE id > 100 AND seen = 1")), 3);
     });
 }
 
@@ -118,7 +114,7 @@ fn a_trigger_that_moves_texts_between_rows_leaves_each_with_the_vector_of_its_ow
         assert_fresh(client, table, 3);
         let swapped =
             format!("SELECT count(*) FROM {table} WHERE (id, body) IN ((1, 'second'), (2, 'first'))");
-        assert_eq!(number(client, &swapped), 2);
+        assert_eq!(count(client, &swapped), 2);
     });
 }
 
@@ -167,7 +163,7 @@ fn a_trigger_that_updates_other_rows_while_vectors_are_written_back_leaves_all_f
         execute(client, &format!("UPDATE {table} SET body = 'changed root' WHERE id = 1"));
         assert_fresh(client, table, 31);
         let followed = format!("SELECT count(*) FROM {table} WHERE body LIKE 'changed root%'");
-        assert_eq!(number(client, &followed), 31);
+        assert_eq!(count(client, &followed), 31);
     });
 }
 
@@ -193,7 +189,7 @@ fn a_write_back_that_failed_has_no_effect_on_later_statements() {
             let _ = client.batch_execute(&failing);
             execute(client, &format!("INSERT INTO {table}_moves VALUES ({id})"));
             let kept = format!("SELECT count(*) FROM {table} WHERE id = {id} AND embedding = '[1,2,3]'");
-            assert_eq!(number(client, &kept), 1, "a supplied vector is kept");
+            assert_eq!(count(client, &kept), 1, "a supplied vector is kept");
         }
     });
 }
@@ -223,7 +219,7 @@ fn an_update_that_has_waited_for_another_one_embeds_what_it_stores() {
         });
         assert_fresh(&mut client, &table, 2);
         let both = format!("SELECT count(*) FROM {table} WHERE body LIKE '% first second'");
-        assert_eq!(number(&mut client, &both), 2);
+        assert_eq!(count(&mut client, &both), 2);
     }
 }
 
@@ -305,7 +301,7 @@ fn what_is_rolled_back_leaves_nothing_and_what_comes_after_gets_its_vectors() {
         );
         assert_fresh(client, table, 3);
         let kept = format!("SELECT count(*) FROM {table} WHERE body IN ('before', 'three, kept', 'five')");
-        assert_eq!(number(client, &kept), 3);
+        assert_eq!(count(client, &kept), 3);
     });
 }
 
@@ -424,7 +420,7 @@ fn a_failure_that_plpgsql_catches_undoes_its_block_alone() {
         assert_fresh(client, table, 5);
         let query =
             format!("SELECT count(*) FROM {table} WHERE body IN ('before', 'caught, amended', 'after')");
-        assert_eq!(number(client, &query), 5);
+        assert_eq!(count(client, &query), 5);
     });
 }
 
@@ -452,7 +448,7 @@ fn a_row_that_moves_to_another_partition_takes_its_vector_along_or_gets_that_of_
     let supplied = "UPDATE logs SET id = 900, body = 'four', embedding = '[1,2,3]' WHERE id = 50";
     execute(&mut client, supplied);
     let kept = "SELECT count(*) FROM logs_highest WHERE id = 900 AND embedding = '[1,2,3]'";
-    assert_eq!(number(&mut client, kept), 1, "a vector that changes with the text is kept");
+    assert_eq!(count(&mut client, kept), 1, "a vector that changes with the text is kept");
 
     // What becomes a partition later is kept, too, and what ceases to be one is not.
     execute(
@@ -465,12 +461,11 @@ fn a_row_that_moves_to_another_partition_takes_its_vector_along_or_gets_that_of_
          UPDATE logs SET id = 3 WHERE id = 1002",
     );
     assert_fresh(&mut client, "logs", 6);
-    let attached: i64 =
-        number(&mut client, "SELECT count(*) FROM vector_embed.attachments WHERE NOT drifted");
+    let attached: i64 = count(&mut client, "SELECT count(*) FROM vector_embed.attachments WHERE NOT drifted");
     assert_eq!(attached, 1);
     execute(&mut client, "SELECT vector_embed.detach('logs', 'embedding')");
     let left = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz_vector_embed%'";
-    assert_eq!(number(&mut client, left), 0, "triggers of partitions go with their table's");
+    assert_eq!(count(&mut client, left), 0, "triggers of partitions go with their table's");
 }
 
 #[test]
