@@ -59,7 +59,7 @@ fn shares(bench: &Bench, what: &str, texts: &[String]) -> Result<Row> {
         times.iter().map(|(name, time)| format!("{name} {:.1} %", 100.0 * time / all)).collect();
     let notes = format!(
         "{} texts in batches of {BUDGET} tokens in the bench's own process, against the model's matrix products alone; by \
-         ONNX Runtime's own profile, in which Attention has the products of queries, keys and values with their weights: {}",
+         ONNX Runtime's own profile: {}",
         texts.len(),
         list.join(", "),
     );

@@ -9,13 +9,14 @@ use ort::value::{
     Outlet, PrimitiveTensorElementType, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
 };
 
+use super::operators::{OURS, OURS_VERSION};
 use super::runtime::refused;
 use crate::error::ModelProblem;
 
-/// Domain of the fused operators.
+/// Domain of ONNX Runtime's own operators.
 pub(super) const FUSED: &str = "com.microsoft";
 const FUSED_VERSION: u32 = 1;
-/// Domain of the others.
+/// Domain of those of the standard.
 pub(super) const ONNX: &str = ONNX_DOMAIN;
 /// Their opset, the first with all that are used here.
 pub(super) const OPSET: u32 = 17;
@@ -44,7 +45,11 @@ impl GraphBuilder {
 
     pub(super) fn finish(self, opset: u32) -> Result<Model, ModelProblem> {
         let make = || -> ort::Result<Model> {
-            let mut model = Model::new([Opset::new(ONNX, opset)?, Opset::new(FUSED, FUSED_VERSION)?])?;
+            let mut model = Model::new([
+                Opset::new(ONNX, opset)?,
+                Opset::new(FUSED, FUSED_VERSION)?,
+                Opset::new(OURS, OURS_VERSION)?,
+            ])?;
             model.set_graph(self.graph)?;
             Ok(model)
         };
@@ -108,36 +113,35 @@ pub(super) fn outlet(name: &str, ty: TensorElementType, dims: &[i64]) -> Outlet 
     Outlet::new(name, ValueType::Tensor { ty, shape: Shape::new(dims.iter().copied()), dimension_symbols })
 }
 
-/// Writes the `[rows, columns]` matrix `from` transposed to `to`, whose rows are `stride` apart. In blocks, so
-/// that both sides stay in the processor's cache.
-pub(super) fn transpose(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32], stride: usize) {
+/// The `[rows, columns]` matrix `from` transposed. In blocks, so that both sides stay in the processor's cache.
+pub(super) fn transposed(from: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     const BLOCK: usize = 32;
+    let mut to = vec![0.0; from.len()];
     for row_block in (0..rows).step_by(BLOCK) {
         for column_block in (0..columns).step_by(BLOCK) {
             for row in row_block..(row_block + BLOCK).min(rows) {
                 for column in column_block..(column_block + BLOCK).min(columns) {
-                    to[column * stride + row] = from[row * columns + column];
+                    to[column * rows + row] = from[row * columns + column];
                 }
             }
         }
     }
+    to
 }
 
 #[cfg(test)]
 mod tests {
-    use super::transpose;
+    use super::transposed;
 
     #[test]
-    fn transposes_into_a_wider_matrix() {
-        let (rows, columns, stride) = (33, 70, 40);
+    fn transposes() {
+        let (rows, columns) = (33, 70);
         let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-        let mut to = vec![-1.0; columns * stride];
-        transpose(&from, [rows, columns], &mut to, stride);
+        let to = transposed(&from, [rows, columns]);
         for row in 0..rows {
             for column in 0..columns {
-                assert_eq!(to[column * stride + row], from[row * columns + column]);
+                assert_eq!(to[column * rows + row], from[row * columns + column]);
             }
         }
-        assert_eq!(to[rows], -1.0);
     }
 }

@@ -1,7 +1,7 @@
 //! What turns the vectors of a text's tokens into the text's vector: pooling, dense layers, normalization.
 
 use super::Batch;
-use super::graph::transpose;
+use super::graph::transposed;
 use super::pool::{normalize, pool};
 use super::weights::Tensors;
 use crate::error::ModelProblem;
@@ -144,8 +144,7 @@ impl Dense {
         let tensors = Tensors::parse(&bytes, file)?;
         let matrix = tensors.exactly("linear.weight", [to, from])?;
         let bias = if bias { tensors.exactly("linear.bias", [to])? } else { vec![0.0; to] };
-        let mut weights = vec![0.0; matrix.len()];
-        transpose(&matrix, [to, from], &mut weights, to);
+        let weights = transposed(&matrix, [to, from]);
         Ok(Self { from, to, weights, bias, activation })
     }
 

@@ -8,6 +8,7 @@ mod limit;
 mod loaded;
 mod onnx;
 mod onnx_files;
+mod operators;
 mod pool;
 mod runtime;
 mod settled;

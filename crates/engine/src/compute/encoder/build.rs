@@ -1,4 +1,4 @@
-//! The graph of an encoder, of ONNX Runtime's fused operators; for OpenVINO, which fuses by itself, of plain ones (`plain`).
+//! The graph of an encoder: products, and our operators between them; for OpenVINO plain ones (`plain`).
 
 use ort::editor::Model;
 use ort::value::{Outlet, TensorElementType};
@@ -7,8 +7,9 @@ use super::names::{EMBEDDINGS_NORM, LayerNames, Names, POSITIONS, SEGMENTS, WORD
 use super::product::Range;
 use super::{DISTANCES, IDS, LENGTHS, MASK, NUMBERS, TOKENS, numbers_tokens};
 use crate::compute::graph::{
-    FUSED, GraphBuilder, ONNX, OPSET, OPSET_WITH_GELU, float_attribute, integer_attribute, outlet, transpose,
+    FUSED, GraphBuilder, ONNX, OPSET, OPSET_WITH_GELU, float_attribute, integer_attribute, outlet,
 };
+use crate::compute::operators::{ATTENTION, FAST_GELU, GELU, OURS, RESIDUAL};
 use crate::compute::weights::Tensors;
 use crate::error::ModelProblem;
 use crate::model::{Activation, EncoderShape, Positions, Precision};
@@ -105,26 +106,30 @@ impl EncoderBuilder<'_> {
         let to = |name: &str| format!("layer.{layer}.{name}");
 
         self.attention(&names, layer, x)?;
-        let bias =
-            self.product(&names.mixed, (&to("attention"), Range::Symmetric), &to("mixed"), [hidden, hidden])?;
+        let bias = self.product(
+            &[&names.mixed],
+            (&to("attention"), Range::Symmetric),
+            &to("mixed"),
+            [hidden, hidden],
+        )?;
         self.residual(&bias, &names.mixed_norm, [&to("mixed"), x, &to("attended")])?;
 
         let rows = (&*to("attended"), Range::Symmetric);
-        let bias = self.product(&names.wide, rows, &to("wide"), [hidden, intermediate])?;
+        let bias = self.product(&[&names.wide], rows, &to("wide"), [hidden, intermediate])?;
         self.graph.initializer(&to("wide.bias"), &bias, &[intermediate])?;
         let biased = [&*to("wide"), &to("wide.bias")];
         let active = [&*to("active")];
         match activation {
             _ if self.precision == Precision::Bf16 => self.plain_activation(biased, active)?,
-            Activation::Gelu => self.graph.node("BiasGelu", FUSED, &biased, &active, vec![])?,
-            Activation::FastGelu => self.graph.node("FastGelu", FUSED, &biased, &active, vec![])?,
+            Activation::Gelu => self.graph.node(GELU, OURS, &biased, &active, vec![])?,
+            Activation::FastGelu => self.graph.node(FAST_GELU, OURS, &biased, &active, vec![])?,
             Activation::Relu => {
                 self.graph.node("Add", ONNX, &biased, &[&to("biased")], vec![])?;
                 self.graph.node("Relu", ONNX, &[&to("biased")], &active, vec![])?;
             }
         }
         let rows = (&*to("active"), Range::of(activation));
-        let bias = self.product(&names.narrow, rows, &to("narrow"), [intermediate, hidden])?;
+        let bias = self.product(&[&names.narrow], rows, &to("narrow"), [intermediate, hidden])?;
         self.residual(&bias, &names.narrow_norm, [&to("narrow"), &to("attended"), out])
     }
 
@@ -135,75 +140,38 @@ impl EncoderBuilder<'_> {
         }
         let EncoderShape { hidden, heads, .. } = *self.shape;
         let to = |name: &str| format!("layer.{layer}.{name}");
-        let heads = vec![integer_attribute("num_heads", heads as i64)?];
-        let (weights, bias) = (to("qkv.weight"), to("qkv.bias"));
-        let parts = ["query", "key", "value"].map(to);
-        let (operator, mut inputs) = match self.precision {
-            Precision::Fp32 | Precision::Bf16 => {
-                let (matrix, biases) = self.query_key_value(names)?;
-                self.graph.initializer(&weights, &matrix, &[hidden, 3 * hidden])?;
-                self.graph.initializer(&bias, &biases, &[3 * hidden])?;
-                ("Attention", vec![x, &weights, &bias, LENGTHS])
-            }
-            Precision::Int8 => {
-                let mut biases = Vec::with_capacity(3 * hidden);
-                for (source, part) in [&names.query, &names.key, &names.value].into_iter().zip(&parts) {
-                    biases.extend(self.product(source, (x, Range::Symmetric), part, [hidden, hidden])?);
-                }
-                self.graph.initializer(&bias, &biases, &[3 * hidden])?;
-                ("MultiHeadAttention", vec![&parts[0], &parts[1], &parts[2], &*bias, LENGTHS])
-            }
-        };
+        let (projected, bias) = (to("projected"), to("projected.bias"));
+        let sources = [&*names.query, &names.key, &names.value];
+        let biases = self.product(&sources, (x, Range::Symmetric), &projected, [hidden, hidden])?;
+        self.graph.initializer(&bias, &biases, &[3 * hidden])?;
+        let mut inputs = vec![&*projected, &bias, LENGTHS];
         if self.names.distances.is_some() {
-            // Attention has a place for what was kept of earlier tokens in between.
-            inputs.extend(["", DISTANCES].iter().skip(usize::from(self.precision == Precision::Int8)));
+            inputs.push(DISTANCES);
         }
-        self.graph.node(operator, FUSED, &inputs, &[&to("attention")], heads)
+        let heads = vec![integer_attribute("num_heads", heads as i64)?];
+        self.graph.node(ATTENTION, OURS, &inputs, &[&to("attention")], heads)
     }
 
-    /// The three projections as one `[hidden, 3 × hidden]` matrix and their biases, as `Attention` takes them.
-    fn query_key_value(&self, names: &LayerNames) -> Result<(Vec<f32>, Vec<f32>), ModelProblem> {
-        let hidden = self.shape.hidden;
-        let mut matrices = Vec::with_capacity(3);
-        let mut bias = Vec::new();
-        for name in [&names.query, &names.key, &names.value] {
-            matrices.push(self.tensors.exactly(&format!("{name}.weight"), [hidden, hidden])?);
-            bias.extend(self.tensors.exactly(&format!("{name}.bias"), [hidden])?);
-        }
-        // Only now is it known that there is so much of it.
-        let mut weights = vec![0.0; 3 * matrices[0].len()];
-        for (part, matrix) in matrices.iter().enumerate() {
-            transpose(matrix, [hidden, hidden], &mut weights[part * hidden..], 3 * hidden);
-        }
-        Ok((weights, bias))
-    }
-
-    /// `out = LayerNorm(x + bias + skip)`. Not by `SkipLayerNormalization`, which sums one number after the other and
-    /// takes three times as long as these nodes.
+    /// `out = LayerNorm(x + bias + skip)`.
     fn residual(
         &mut self,
         biases: &[f32],
         norm: &str,
         [x, skip, out]: [&str; 3],
     ) -> Result<(), ModelProblem> {
-        let [bias, biased, sum] = ["bias", "biased", "sum"].map(|name| format!("{x}.{name}"));
+        let bias = format!("{x}.bias");
         self.graph.initializer(&bias, biases, &[self.shape.hidden])?;
-        self.graph.node("Add", ONNX, &[x, &bias], &[&biased], vec![])?;
-        self.graph.node("Add", ONNX, &[&biased, skip], &[&sum], vec![])?;
-        self.normalized(norm, &sum, out)
-    }
-
-    /// `out = LayerNorm(x)`, with the two vectors of the file.
-    pub(super) fn normalized(&mut self, norm: &str, x: &str, out: &str) -> Result<(), ModelProblem> {
+        if self.precision == Precision::Bf16 {
+            return self.plain_residual(&bias, norm, [x, skip, out]);
+        }
         let [weight, shift] = ["norm.weight", "norm.bias"].map(|name| format!("{x}.{name}"));
         self.norm(norm, [&weight, &shift])?;
-        let attributes =
-            vec![integer_attribute("axis", -1)?, float_attribute("epsilon", self.shape.epsilon)?];
-        self.graph.node("LayerNormalization", ONNX, &[x, &weight, &shift], &[out], attributes)
+        let epsilon = vec![float_attribute("epsilon", self.shape.epsilon)?];
+        self.graph.node(RESIDUAL, OURS, &[x, skip, &bias, &weight, &shift], &[out], epsilon)
     }
 
     /// Takes over the two vectors of a layer normalization, which old files call gamma and beta.
-    fn norm(&mut self, source: &str, [weight, bias]: [&str; 2]) -> Result<(), ModelProblem> {
+    pub(super) fn norm(&mut self, source: &str, [weight, bias]: [&str; 2]) -> Result<(), ModelProblem> {
         for (part, old, name) in [("weight", "gamma", weight), ("bias", "beta", bias)] {
             let (part, old) = (format!("{source}.{part}"), format!("{source}.{old}"));
             let is_old = !self.tensors.has(&part) && self.tensors.has(&old);

@@ -1,9 +1,9 @@
-//! An encoder from safetensors, as a graph of ONNX Runtime's fused operators.
+//! An encoder from safetensors, as a graph of ONNX Runtime's products and our operators.
 //!
 //! The graph is made in memory when the model is loaded: that takes no longer than parsing a prepared file,
 //! and the model directory stays the hub's. Pooling happens outside, as for published graphs.
 //!
-//! OpenVINO gets one of plain operators, which it fuses faster than it runs the fused ones.
+//! OpenVINO gets one of plain operators, which it fuses by itself.
 //!
 //! `build` makes the graph for all architectures; they differ in names, in how tokens are numbered, and in what is
 //! added to the attention. Products with weights, and their precision, are in `product`.
@@ -17,12 +17,13 @@ mod plain;
 mod product;
 mod roberta;
 
-use ort::session::Session;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session};
 use ort::value::TensorRef;
 
 use self::mpnet::DistanceBias;
 use self::names::Names;
 use super::head::Head;
+use super::operators::session_with_ours;
 use super::runtime::{Runtime, failed, refused};
 use super::weights::Tensors;
 use super::{Backend, Batch};
@@ -44,6 +45,8 @@ const PADDING: f32 = -1e9;
 /// Token vectors of a batch from an encoder, and the texts' vectors from them.
 pub(super) struct EncoderBackend {
     session: Session,
+    /// The one output, selected.
+    outputs: RunOptions<HasSelectedOutputs>,
     precision: Precision,
     numbering: Positions,
     distances: Option<DistanceBias>,
@@ -88,12 +91,20 @@ impl EncoderBackend {
                     Some(DistanceBias::new(&weights, shape.heads, most))
                 }
             };
-            let session = model.into_session(&options).map_err(|error| refused(&error))?;
-            Ok((session, distances))
+            let session = match precision {
+                Precision::Fp32 | Precision::Int8 => session_with_ours(&model, options),
+                Precision::Bf16 => model.into_session(&options),
+            };
+            let outputs = RunOptions::new()
+                .map(|options| options.with_outputs(OutputSelector::no_default().with(TOKENS)));
+            let both = session.and_then(|session| Ok((session, outputs?)));
+            let (session, outputs) = both.map_err(|error| refused(&error))?;
+            Ok((session, outputs, distances))
         };
-        let (session, distances) = read().map_err(bad)?;
+        let (session, outputs, distances) = read().map_err(bad)?;
         Ok(Self {
             session,
+            outputs,
             precision,
             numbering: shape.numbering,
             distances,
@@ -109,7 +120,7 @@ impl Backend for EncoderBackend {
     }
 
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
-        let Self { session, precision, numbering, distances, head, buffers } = self;
+        let Self { session, outputs, precision, numbering, distances, head, buffers } = self;
         buffers.fill(batch, *precision, *numbering, distances.as_ref());
         let (rows, width) = (batch.rows(), batch.width());
         let mut run = || -> ort::Result<()> {
@@ -133,8 +144,8 @@ impl Backend for EncoderBackend {
                 let values = TensorRef::from_array_view((shape, buffers.distances.as_slice()))?;
                 inputs.push((DISTANCES.into(), values.into()));
             }
-            let outputs = session.run(inputs)?;
-            let (_, values) = outputs[TOKENS].try_extract_tensor::<f32>()?;
+            let computed = session.run_with_options(inputs, outputs)?;
+            let (_, values) = computed[TOKENS].try_extract_tensor::<f32>()?;
             head.apply(batch, values, out);
             Ok(())
         };

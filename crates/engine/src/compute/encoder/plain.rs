@@ -1,10 +1,10 @@
-//! The parts of a graph that ONNX Runtime has fused operators for, of plain ones.
+//! The parts of a graph that we have operators for, of plain ones.
 
 use super::build::EncoderBuilder;
 use super::names::{EMBEDDINGS_NORM, LayerNames};
 use super::product::Range;
 use super::{DISTANCES, IDS, MASK, NUMBERS};
-use crate::compute::graph::{ONNX, integer_attribute, integers_attribute, text_attribute};
+use crate::compute::graph::{ONNX, float_attribute, integer_attribute, integers_attribute, text_attribute};
 use crate::error::ModelProblem;
 use crate::model::Activation;
 
@@ -52,6 +52,28 @@ impl EncoderBuilder<'_> {
         }
     }
 
+    /// `out = LayerNorm(x + bias + skip)`.
+    pub(super) fn plain_residual(
+        &mut self,
+        bias: &str,
+        norm: &str,
+        [x, skip, out]: [&str; 3],
+    ) -> Result<(), ModelProblem> {
+        let [biased, sum] = ["biased", "sum"].map(|name| format!("{x}.{name}"));
+        self.graph.node("Add", ONNX, &[x, bias], &[&biased], vec![])?;
+        self.graph.node("Add", ONNX, &[&biased, skip], &[&sum], vec![])?;
+        self.normalized(norm, &sum, out)
+    }
+
+    /// `out = LayerNorm(x)`, with the two vectors of the file.
+    fn normalized(&mut self, norm: &str, x: &str, out: &str) -> Result<(), ModelProblem> {
+        let [weight, shift] = ["norm.weight", "norm.bias"].map(|name| format!("{x}.{name}"));
+        self.norm(norm, [&weight, &shift])?;
+        let attributes =
+            vec![integer_attribute("axis", -1)?, float_attribute("epsilon", self.shape.epsilon)?];
+        self.graph.node("LayerNormalization", ONNX, &[x, &weight, &shift], &[out], attributes)
+    }
+
     /// Attention over the layer's input `x`.
     pub(super) fn plain_attention(
         &mut self,
@@ -85,7 +107,7 @@ impl EncoderBuilder<'_> {
         let hidden = self.shape.hidden;
         let [plain, bias, biased, apart] =
             ["plain", "bias", "biased", "apart"].map(|name| format!("{out}.{name}"));
-        let biases = self.product(source, (x, Range::Symmetric), &plain, [hidden, hidden])?;
+        let biases = self.product(&[source], (x, Range::Symmetric), &plain, [hidden, hidden])?;
         self.graph.initializer(&bias, &biases, &[hidden])?;
         self.graph.node("Add", ONNX, &[&plain, &bias], &[&biased], vec![])?;
         self.graph.node("Reshape", ONNX, &[&biased, APART], &[&apart], vec![])?;

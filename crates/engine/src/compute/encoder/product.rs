@@ -6,7 +6,7 @@
 
 use super::IDS;
 use super::build::EncoderBuilder;
-use crate::compute::graph::{FUSED, GraphBuilder, ONNX, integer_attribute, integers_attribute, transpose};
+use crate::compute::graph::{FUSED, GraphBuilder, ONNX, integer_attribute, integers_attribute, transposed};
 use crate::error::ModelProblem;
 use crate::model::{Activation, Precision};
 
@@ -45,23 +45,26 @@ const STEP: &str = "int8.step";
 const UNSIGNED_NOUGHT: u8 = 128;
 
 impl EncoderBuilder<'_> {
-    /// `out = x × Wᵀ` without the bias, which the following fused operator adds. Returns that: the one of the file, and
-    /// what the precision adds to it.
+    /// `out = x × Wᵀ` for the matrices of these names, beside each other and of one shape, without their bias, which the
+    /// following operator adds. Returns that: the one of the file, and what the precision adds to it.
     pub(super) fn product(
         &mut self,
-        source: &str,
+        sources: &[&str],
         (x, range): (&str, Range),
         out: &str,
         [from, to]: [usize; 2],
     ) -> Result<Vec<f32>, ModelProblem> {
-        let matrix = self.tensors.exactly(&format!("{source}.weight"), [to, from])?;
-        let mut bias = self.tensors.exactly(&format!("{source}.bias"), [to])?;
+        let mut matrix = Vec::new();
+        let mut bias = Vec::new();
+        for source in sources {
+            matrix.extend(self.tensors.exactly(&format!("{source}.weight"), [to, from])?);
+            bias.extend(self.tensors.exactly(&format!("{source}.bias"), [to])?);
+        }
+        let to = to * sources.len();
         let weights = format!("{out}.weight");
         match self.precision {
             Precision::Fp32 | Precision::Bf16 => {
-                let mut transposed = vec![0.0; matrix.len()];
-                transpose(&matrix, [to, from], &mut transposed, to);
-                self.graph.initializer(&weights, &transposed, &[from, to])?;
+                self.graph.initializer(&weights, &transposed(&matrix, [to, from]), &[from, to])?;
                 self.graph.node("MatMul", ONNX, &[x, &weights], &[out], vec![])?;
             }
             Precision::Int8 => {
@@ -126,10 +129,6 @@ impl GraphBuilder {
     fn quantized_rows(&mut self, x: &str, range: Range, width: usize) -> Result<Rows, ModelProblem> {
         let to = |name: &str| format!("{x}.{name}");
         let rows = Rows { numbers: to("numbers"), steps: to("steps") };
-        // The three products of an attention take the same rows.
-        if !self.begin(&rows.numbers) {
-            return Ok(rows);
-        }
         let shape = format!("int8.rows_of_{width}");
         if self.begin(&shape) {
             self.initializer(&shape, &[-1, width as i64], &[2])?;
