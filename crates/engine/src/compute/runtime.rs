@@ -123,6 +123,18 @@ fn configure_openvino(environment: &Environment, threads: usize) -> ort::Result<
         .with_execution_providers([openvino.build().error_on_failure()])?)
 }
 
+/// The one of a process that tests.
+#[cfg(test)]
+pub(super) fn for_tests() -> &'static Runtime {
+    static RUNTIME: OnceCell<Runtime> = OnceCell::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        Runtime::new(std::env::var_os("VECTOR_EMBED_TEST_RUNTIME").expect("run scripts/cargo test"), 2)
+    });
+    // Making a graph needs the library, too.
+    runtime.load().expect("ONNX Runtime");
+    runtime
+}
+
 /// What ONNX Runtime says against a model.
 pub(super) fn refused(error: &ort::Error) -> ModelProblem {
     ModelProblem::Refused(error.message().to_owned())

@@ -78,6 +78,38 @@ fn weights_that_are_not_numbers_are_refused() {
 }
 
 #[test]
+fn weights_that_no_number_can_hold_the_products_of_give_no_vector() {
+    let model = Copy::of("tiny-bert");
+    let path = model.path("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let is_scored = |name: &str| name.ends_with("query.weight") || name.ends_with("key.weight");
+    let scored: Vec<&Value> = header
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| is_scored(name))
+        .map(|(_, tensor)| tensor)
+        .collect();
+    assert!(!scored.is_empty());
+    for tensor in scored {
+        let [begin, end] = [0, 1].map(|side| tensor["data_offsets"][side].as_u64().unwrap() as usize);
+        for number in bytes[8 + length..][begin..end].chunks_exact_mut(4) {
+            let value = f32::from_le_bytes(number.try_into().unwrap()) * 1e20;
+            number.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let entry = Catalog::new(vec![model.root.path().to_owned()]).find("model").unwrap();
+    let loaded = load(runtime(), &entry, std::convert::identity).unwrap();
+    let tokens = loaded.tokenizer.tokenize("a word", Purpose::Query, loaded.tokenizer.limit(None)).unwrap();
+    let error = loaded.embed(std::iter::once(&*tokens.ids), &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("could not compute"), "{error}");
+    assert!(format!("{error:?}").contains("a number that is not finite"), "{error:?}");
+}
+
+#[test]
 fn sizes_beyond_all_memory_are_refused_before_memory_is_taken() {
     for (key, value) in [
         ("dim", 1_u64 << 20),

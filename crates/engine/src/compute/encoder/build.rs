@@ -1,4 +1,4 @@
-//! The graph of an encoder: products, and our operators between them; for OpenVINO plain ones (`plain`).
+//! The graph of an encoder: embeddings, products, and our operators between them; for OpenVINO plain ones (`plain`).
 
 use ort::editor::Model;
 use ort::value::{Outlet, TensorElementType};

@@ -1,4 +1,4 @@
-//! An encoder from safetensors, as a graph of ONNX Runtime's products and our operators.
+//! An encoder from safetensors, as a graph: ONNX Runtime's embeddings and products, and our operators.
 //!
 //! The graph is made in memory when the model is loaded: that takes no longer than parsing a prepared file,
 //! and the model directory stays the hub's. Pooling happens outside, as for published graphs.
@@ -153,7 +153,7 @@ impl Backend for EncoderBackend {
     }
 }
 
-/// Whether the graph takes the tokens' positions: the fused operator counts from nought by itself.
+/// Whether the graph takes the tokens' positions: ONNX Runtime's embeddings count from nought by themselves.
 fn numbers_tokens(numbering: Positions, precision: Precision) -> bool {
     numbering != Positions::FromZero || precision == Precision::Bf16
 }

@@ -1,4 +1,4 @@
-//! The parts of a graph that we have operators for, of plain ones.
+//! Embeddings, and what stands between products, of the standard's operators.
 
 use super::build::EncoderBuilder;
 use super::names::{EMBEDDINGS_NORM, LayerNames};

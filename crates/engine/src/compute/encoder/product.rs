@@ -242,13 +242,12 @@ fn multiplies_signed() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::env::var_os;
-
     use ort::value::{Tensor, TensorElementType};
 
     use super::*;
     use crate::compute::Runtime;
     use crate::compute::graph::{OPSET, outlet};
+    use crate::compute::runtime::for_tests;
 
     const FROM: usize = 40;
     const TO: usize = 24;
@@ -259,7 +258,6 @@ mod tests {
     }
 
     fn product(runtime: &Runtime, matrix: &[f32], rows: &[f32], range: Range, signed: bool) -> Vec<f32> {
-        // Loads the library, which making a graph needs, too.
         let options = runtime.session().unwrap();
         let ends = |name, width: usize| outlet(name, TensorElementType::Float32, &[-1, -1, width as i64]);
         let ids = outlet(IDS, TensorElementType::Int32, &[-1, -1]);
@@ -283,8 +281,7 @@ mod tests {
 
     #[test]
     fn eight_bits_come_near_with_and_without_signs() {
-        let library = var_os("VECTOR_EMBED_TEST_RUNTIME").expect("run scripts/cargo test");
-        let runtime = Runtime::new(library, 1);
+        let runtime = for_tests();
         let matrix = numbers(TO * FROM, 1.0);
         let mut rows = numbers(3 * FROM, 2.0);
         // One row of large numbers, and one of noughts: neither says anything of the others.
@@ -294,9 +291,9 @@ mod tests {
             if range != Range::Symmetric {
                 rows.iter_mut().for_each(|value| *value = value.max(-0.17));
             }
-            let signed = product(&runtime, &matrix, &rows, range, true);
-            assert_eq!(signed, product(&runtime, &matrix, &rows, range, false), "{range:?}");
-            let alone = product(&runtime, &matrix, &rows[..FROM], range, true);
+            let signed = product(runtime, &matrix, &rows, range, true);
+            assert_eq!(signed, product(runtime, &matrix, &rows, range, false), "{range:?}");
+            let alone = product(runtime, &matrix, &rows[..FROM], range, true);
             assert_eq!(signed[..TO], alone, "{range:?}");
             for (row, result) in rows.chunks_exact(FROM).zip(signed.chunks_exact(TO)) {
                 let largest = row.iter().fold(0.0_f32, |most, value| most.max(value.abs()));

@@ -12,6 +12,9 @@ use fearless_simd::{Level, Simd, dispatch};
 
 use super::lanes::{Aligned, exp, load, load_part, splat, store_part};
 
+/// Queries that are worked on together at most, in the lanes of two vectors.
+const MOST_QUERIES: usize = 32;
+
 /// The numbers of one text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
@@ -37,6 +40,7 @@ pub(super) fn attend(level: Level, text: &Text<'_>, queries: Range<usize>, out: 
 
 #[inline(always)]
 fn attend_with<S: Simd>(simd: S, text: &Text<'_>, queries: Range<usize>, out: &mut [f32]) {
+    const { assert!(2 * S::f32s::LEN <= MOST_QUERIES) };
     let lanes = S::f32s::LEN;
     let (row, hidden) = (text.bias.len(), text.bias.len() / 3);
     let (tokens, size) = (text.projected.len() / row, hidden / text.heads);
@@ -77,9 +81,9 @@ struct Head<'a> {
 }
 
 struct Scratch {
-    /// `[size, lanes]`.
+    /// `[size, across]`, where `across` is how many lanes the vectors of a block have together.
     queries: Aligned,
-    /// `[tokens, lanes]`: scores, then weights.
+    /// `[tokens, across]`: scores, then weights.
     scores: Aligned,
     /// `[tokens, lanes]`, where a vector has more lanes than a value has numbers.
     values: Aligned,
@@ -98,11 +102,11 @@ impl Head<'_> {
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let lanes = N * S::f32s::LEN;
-        let queries = scratch.queries.first_mut(self.size * lanes);
-        self.lay_out(block.clone(), lanes, queries);
-        let queries = scratch.queries.first(self.size * lanes);
-        let scores = scratch.scores.first_mut(self.tokens * lanes);
+        let across = N * S::f32s::LEN;
+        let queries = scratch.queries.first_mut(self.size * across);
+        self.lay_out(block.clone(), across, queries);
+        let queries = scratch.queries.first(self.size * across);
+        let scores = scratch.scores.first_mut(self.tokens * across);
         match self.tokens {
             // So many sums fit into the registers.
             count @ 12.. if N == 1 => {
@@ -113,10 +117,10 @@ impl Head<'_> {
             count => in_steps::<1>(count, |key| self.score::<S, 1, N>(simd, queries, key, scores)),
         }
         if let Some(distances) = self.text.distances {
-            self.add_distances(&distances, block.clone(), lanes, scores);
+            self.add_distances(&distances, block.clone(), across, scores);
         }
         let sums = weigh::<S, N>(simd, scores);
-        let mut shares = [0.0; MOST_LANES];
+        let mut shares = [0.0; MOST_QUERIES];
         for (sum, part) in sums.into_iter().zip(shares.chunks_exact_mut(S::f32s::LEN)) {
             (splat(simd, 1.0) / sum).store_slice(part);
         }
@@ -126,8 +130,8 @@ impl Head<'_> {
             }
             false => Values { rows: self.text.projected, row: self.row, first: self.parts[2] },
         };
-        let weights = scratch.scores.first(self.tokens * lanes);
-        let mut mixing = Mixing { head: self, values, weights, lanes, shares: &shares, out };
+        let weights = scratch.scores.first(self.tokens * across);
+        let mut mixing = Mixing { head: self, values, weights, across, shares: &shares, out };
         match block.len() {
             count @ 6.. => in_steps::<6>(count, |query| mixing.mix::<S, 6>(simd, query)),
             count @ 3.. => in_steps::<3>(count, |query| mixing.mix::<S, 3>(simd, query)),
@@ -138,12 +142,12 @@ impl Head<'_> {
     /// The queries beside each other, with their bias, and scaled. Lanes without a query keep what they have: nobody
     /// reads what comes of it.
     #[inline(always)]
-    fn lay_out(&self, block: Range<usize>, lanes: usize, queries: &mut [f32]) {
+    fn lay_out(&self, block: Range<usize>, across: usize, queries: &mut [f32]) {
         let scale = (self.size as f32).sqrt().recip();
         let bias = &self.text.bias[self.parts[0]..][..self.size];
         for (lane, token) in block.enumerate() {
             let query = &self.text.projected[token * self.row + self.parts[0]..][..self.size];
-            for ((row, query), bias) in queries.chunks_exact_mut(lanes).zip(query).zip(bias) {
+            for ((row, query), bias) in queries.chunks_exact_mut(across).zip(query).zip(bias) {
                 row[lane] = (query + bias) * scale;
             }
         }
@@ -159,14 +163,14 @@ impl Head<'_> {
         key: usize,
         scores: &mut [f32],
     ) {
-        let lanes = N * S::f32s::LEN;
+        let across = N * S::f32s::LEN;
         let keys: [&[f32]; R] =
             array::from_fn(|r| &self.text.projected[(key + r) * self.row + self.parts[1]..][..self.size]);
         let mut sums = [[splat(simd, 0.0); N]; R];
-        for (i, queries) in (0..self.size).zip(queries.chunks_exact(lanes)) {
+        for (i, queries) in (0..self.size).zip(queries.chunks_exact(across)) {
             add_products(simd, &mut sums, |r| keys[r][i], load(simd, queries));
         }
-        for (sums, row) in sums.iter().zip(scores[key * lanes..].chunks_exact_mut(lanes)) {
+        for (sums, row) in sums.iter().zip(scores[key * across..].chunks_exact_mut(across)) {
             for (sum, part) in sums.iter().zip(row.chunks_exact_mut(S::f32s::LEN)) {
                 sum.store_slice(part);
             }
@@ -177,14 +181,14 @@ impl Head<'_> {
         &self,
         distances: &Distances<'_>,
         block: Range<usize>,
-        lanes: usize,
+        across: usize,
         scores: &mut [f32],
     ) {
         let Distances { values, width } = *distances;
         let square = &values[self.number * width * width..][..width * width];
         for (lane, query) in block.enumerate() {
             let to_keys = &square[query * width..][..width];
-            for (row, distance) in scores.chunks_exact_mut(lanes).zip(to_keys) {
+            for (row, distance) in scores.chunks_exact_mut(across).zip(to_keys) {
                 row[lane] += distance;
             }
         }
@@ -198,19 +202,20 @@ impl Head<'_> {
     }
 }
 
-/// Makes weights of the scores, `[tokens, lanes]`, and returns each query's sum of them.
+/// Makes weights of the scores, `[tokens, across]`, and returns each query's sum of them.
 #[inline(always)]
 fn weigh<S: Simd, const N: usize>(simd: S, scores: &mut [f32]) -> PerQuery<S, N> {
-    let lanes = N * S::f32s::LEN;
-    let mut most = [splat(simd, f32::MIN); N];
-    for row in scores.chunks_exact(lanes) {
+    let across = N * S::f32s::LEN;
+    // Scores that are no numbers, or all infinite, make weights that are none: such a vector must not leave the engine.
+    let mut most = [splat(simd, f32::NEG_INFINITY); N];
+    for row in scores.chunks_exact(across) {
         let row = load::<S, N>(simd, row);
         for n in 0..N {
             most[n] = most[n].max(row[n]);
         }
     }
     let mut sums = [splat(simd, 0.0); N];
-    for row in scores.chunks_exact_mut(lanes) {
+    for row in scores.chunks_exact_mut(across) {
         let values = load::<S, N>(simd, row);
         for (n, part) in row.chunks_exact_mut(S::f32s::LEN).enumerate() {
             let weight = exp(simd, values[n] - most[n]);
@@ -229,18 +234,15 @@ struct Values<'a> {
     first: usize,
 }
 
-/// Queries of a block as two vectors of the widest processor have lanes.
-const MOST_LANES: usize = 32;
-
 /// What is needed to mix the values for the queries of a block.
 struct Mixing<'a> {
     head: &'a Head<'a>,
     values: Values<'a>,
-    /// `[tokens, lanes]`.
+    /// `[tokens, across]`.
     weights: &'a [f32],
-    lanes: usize,
+    across: usize,
     /// For each query what its weights are to be multiplied by.
-    shares: &'a [f32; MOST_LANES],
+    shares: &'a [f32; MOST_QUERIES],
     /// `[queries, hidden]`.
     out: &'a mut [f32],
 }
@@ -266,7 +268,7 @@ impl Mixing<'_> {
     fn columns<S: Simd, const R: usize, const N: usize>(&mut self, simd: S, query: usize, column: usize) {
         let Values { rows, row, first } = self.values;
         let mut sums = [[splat(simd, 0.0); N]; R];
-        for (weights, values) in self.weights.chunks_exact(self.lanes).zip(rows.chunks_exact(row)) {
+        for (weights, values) in self.weights.chunks_exact(self.across).zip(rows.chunks_exact(row)) {
             let weights = &weights[query..][..R];
             add_products(simd, &mut sums, |r| weights[r], load(simd, &values[first + column..]));
         }
@@ -373,6 +375,51 @@ mod tests {
                             );
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_alone_gets_the_same_to_the_last_bit() {
+        let (heads, size, tokens) = (2, 24, 41);
+        let hidden = heads * size;
+        let (projected, bias) = (numbers(tokens * 3 * hidden, 1.0), numbers(3 * hidden, 2.0));
+        let text = Text { projected: &projected, bias: &bias, heads, distances: None };
+        for level in levels() {
+            let mut all = vec![9.0; tokens * hidden];
+            attend(level, &text, 0..tokens, &mut all);
+            for (query, expected) in all.chunks_exact(hidden).enumerate() {
+                let mut alone = vec![9.0; hidden];
+                attend(level, &text, query..query + 1, &mut alone);
+                assert_eq!(alone, expected, "{level:?}, query {query}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_makes_none() {
+        let (size, tokens) = (16, 20);
+        for (key, query) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::INFINITY, 1.0), (f32::NEG_INFINITY, 1.0)]
+        {
+            // All keys, or one of them, which is the last or not.
+            for wrong in [0..tokens, 3..4, tokens - 1..tokens] {
+                let mut projected = vec![1.0; tokens * 3 * size];
+                for (token, row) in projected.chunks_exact_mut(3 * size).enumerate() {
+                    row[0] = query;
+                    row[size] = if wrong.contains(&token) { key } else { 1.0 };
+                }
+                let bias = vec![0.0; 3 * size];
+                let text = Text { projected: &projected, bias: &bias, heads: 1, distances: None };
+                for level in levels() {
+                    let mut out = vec![9.0; tokens * size];
+                    attend(level, &text, 0..tokens, &mut out);
+                    // One score infinitely low is a weight of nought, as it should be.
+                    let expected = key == f32::NEG_INFINITY && wrong.len() == 1;
+                    assert!(
+                        out.iter().all(|value| value.is_finite() == expected),
+                        "{level:?}: {key} and {query} at {wrong:?}: {out:?}",
+                    );
                 }
             }
         }

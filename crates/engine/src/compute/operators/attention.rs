@@ -7,13 +7,13 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::attend::{Distances, Text, attend};
-use super::{input, share};
+use super::{input, output, share};
 
 /// The operator's name.
 pub(in crate::compute) const ATTENTION: &str = "Attention";
 
 /// Queries of a text that one thread works on, at most.
-const QUERIES: usize = 64;
+const QUERIES: usize = 32;
 
 /// Attention of each text's tokens to each other.
 ///
@@ -67,25 +67,32 @@ impl Kernel for AttentionKernel {
         let (_, lengths) = lengths.try_extract_tensor::<i32>()?;
         let distances = context.input(3)?;
         let distances = distances.as_ref().map(|values| values.try_extract_tensor::<f32>()).transpose()?;
+        let (texts, width) = (lengths.len(), shape.get(1).map_or(0, |width| *width as usize));
         let (row, hidden) = (bias.len(), bias.len() / 3);
-        let (texts, width) = (lengths.len(), projected.len() / row / lengths.len().max(1));
-        if **shape != [texts as i64, width as i64, row as i64] || !hidden.is_multiple_of(self.heads) {
+        let distances = distances.map(|(_, values)| Distances { values, width });
+        let fits = **shape == [texts as i64, width as i64, row as i64]
+            && hidden > 0
+            && hidden * 3 == row
+            && hidden.is_multiple_of(self.heads)
+            && distances.is_none_or(|distances| distances.values.len() == self.heads * width * width);
+        if !fits {
             return Err(ort::Error::new(format!("attention of {shape:?} with {} heads", self.heads)));
         }
-        let distances = distances.map(|(_, values)| Distances { values, width });
-        let out = context.output(0, [texts, width, hidden])?;
-        let mut out = out.ok_or_else(|| ort::Error::new("there is no output"))?;
+        let mut out = output(context, [texts, width, hidden])?;
         let mut out = out.try_extract_tensor_mut::<f32>()?.1;
+        let mut next = |tokens: usize| {
+            out.split_off_mut(..tokens * hidden).ok_or_else(|| ort::Error::new("the output is too small"))
+        };
         let mut pieces = Vec::with_capacity(texts);
         for (projected, length) in projected.chunks_exact(width.max(1) * row).zip(lengths) {
             let tokens = usize::try_from(*length).map_or(0, |length| length.min(width));
             let text = Text { projected: &projected[..tokens * row], bias, heads: self.heads, distances };
             for first in (0..tokens).step_by(QUERIES) {
                 let queries = first..tokens.min(first + QUERIES);
-                let own = out.split_off_mut(..queries.len() * hidden).unwrap_or_default();
-                pieces.push(Piece { text, queries, out: own });
+                let out = next(queries.len())?;
+                pieces.push(Piece { text, queries, out });
             }
-            out.split_off_mut(..(width - tokens) * hidden).unwrap_or_default().fill(0.0);
+            next(width - tokens)?.fill(0.0);
         }
         let level = Level::new();
         share(context, pieces, |Piece { text, queries, out }| attend(level, text, queries.clone(), out))

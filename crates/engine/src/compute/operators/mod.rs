@@ -9,13 +9,13 @@ mod gelu;
 mod lanes;
 mod residual;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use ort::editor::Model;
 use ort::operator::{ComputeContext, OperatorDomain};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::value::ValueRef;
+use ort::value::{IntoShape, ValueRef, ValueRefMut};
 
 use super::graph::{ONNX, OPSET};
 
@@ -40,7 +40,8 @@ pub(super) fn session_with_ours(model: &Model, options: SessionBuilder) -> ort::
     session.into_session()
 }
 
-/// In ONNX's format a model that has no nodes, and names the domains that ours are of.
+/// In ONNX's format a model that has no nodes, and names our domain and the standard's, in the versions of all graphs that
+/// have our operators.
 ///
 /// ONNX Runtime makes the operators of a session's options known when it reads a file, not when it takes a model made in
 /// memory, so a session begins with this one.
@@ -59,7 +60,13 @@ fn input<'c>(context: &'c ComputeContext, number: usize) -> ort::Result<ValueRef
     context.input(number)?.ok_or_else(|| ort::Error::new(format!("input {number} is missing")))
 }
 
-/// Has ONNX Runtime's threads work on pieces, each of which has one of them for itself.
+/// The output, of this shape.
+fn output(context: &ComputeContext, shape: impl IntoShape) -> ort::Result<ValueRefMut<'_>> {
+    context.output(0, shape)?.ok_or_else(|| ort::Error::new("there is no output"))
+}
+
+/// Has ONNX Runtime's threads work on pieces, each of which has one of them for itself. A panic ends the engine: ONNX
+/// Runtime cannot be unwound. So what pieces depend on is checked before.
 fn share<P: Send>(
     context: &ComputeContext,
     pieces: impl IntoIterator<Item = P>,
@@ -68,6 +75,147 @@ fn share<P: Send>(
     let pieces: Vec<Mutex<P>> = pieces.into_iter().map(Mutex::new).collect();
     // Nought lets a thread that has nothing to do take the next piece.
     context.par_for(pieces.len(), 0, |number| {
-        work(&mut pieces[number].lock().unwrap_or_else(PoisonError::into_inner));
+        work(&mut pieces[number].lock().expect("no thread had the piece before"));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ort::operator::Attribute;
+    use ort::session::{OutputSelector, RunOptions};
+    use ort::value::{DynValue, Tensor, TensorElementType};
+
+    use super::attend::{Text, attend};
+    use super::*;
+    use crate::compute::graph::{GraphBuilder, outlet};
+    use crate::compute::runtime::for_tests;
+
+    /// An input's dimensions and numbers.
+    #[derive(Clone)]
+    enum Numbers {
+        Floats(Vec<usize>, Vec<f32>),
+        Lengths(Vec<i32>),
+    }
+
+    use Numbers::{Floats, Lengths};
+
+    /// What one operator makes of `inputs` in a session: the shape and the numbers.
+    fn run(
+        operator: &str,
+        attribute: Option<fn() -> ort::Result<Attribute>>,
+        inputs: Vec<Numbers>,
+        dims: &[i64],
+    ) -> ort::Result<(Vec<i64>, Vec<f32>)> {
+        let options = for_tests().session().unwrap();
+        let names: Vec<String> = (0..inputs.len()).map(|number| format!("input{number}")).collect();
+        let outlets = names.iter().zip(&inputs).map(|(name, input)| match input {
+            Floats(dims, _) => outlet(name, TensorElementType::Float32, &vec![-1; dims.len()]),
+            Lengths(_) => outlet(name, TensorElementType::Int32, &[-1]),
+        });
+        let mut graph =
+            GraphBuilder::new(outlets, [outlet("out", TensorElementType::Float32, dims)]).unwrap();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        graph
+            .node(operator, OURS, &all, &["out"], attribute.map(|make| make().unwrap()).into_iter().collect())
+            .unwrap();
+        let mut session = session_with_ours(&graph.finish(OPSET).unwrap(), options)?;
+        let values = names.iter().zip(inputs).map(|(name, input)| {
+            let value: DynValue = match input {
+                Floats(dims, numbers) => Tensor::from_array((dims, numbers)).unwrap().into_dyn(),
+                Lengths(lengths) => Tensor::from_array(([lengths.len()], lengths)).unwrap().into_dyn(),
+            };
+            (name.as_str(), value)
+        });
+        let values: Vec<(&str, DynValue)> = values.collect();
+        let selected = RunOptions::new()?.with_outputs(OutputSelector::no_default().with("out"));
+        let computed = session.run_with_options(values, &selected)?;
+        let (shape, numbers) = computed["out"].try_extract_tensor::<f32>()?;
+        Ok((shape.to_vec(), numbers.to_vec()))
+    }
+
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 12.9898).sin()).collect()
+    }
+
+    const HEADS: usize = 2;
+    const HIDDEN: usize = 32;
+
+    fn attention(lengths: &[i32], width: usize, bias: usize) -> ort::Result<(Vec<i64>, Vec<f32>)> {
+        let dims = vec![lengths.len(), width, 3 * HIDDEN];
+        let projected = numbers(dims.iter().product());
+        let inputs =
+            vec![Floats(dims, projected), Floats(vec![bias], numbers(bias)), Lengths(lengths.to_vec())];
+        run(ATTENTION, Some(|| Attribute::new("num_heads", HEADS as i64)), inputs, &[-1, -1, HIDDEN as i64])
+    }
+
+    #[test]
+    fn attention_is_each_text_s_own_and_nought_for_padding() {
+        // Longer ones are several pieces; a length beyond the width is the width.
+        let (lengths, width) = ([3, 70, 0, 100, 1000, 32], 100);
+        let (shape, out) = attention(&lengths, width, 3 * HIDDEN).unwrap();
+        assert_eq!(shape, [6, 100, HIDDEN as i64]);
+        let row = 3 * HIDDEN;
+        let (projected, bias) = (numbers(lengths.len() * width * row), numbers(row));
+        for (text, length) in lengths.iter().enumerate() {
+            let tokens = (*length as usize).min(width);
+            let projected = &projected[text * width * row..][..tokens * row];
+            let mut expected = vec![0.0; width * HIDDEN];
+            let text_alone = Text { projected, bias: &bias, heads: HEADS, distances: None };
+            attend(fearless_simd::Level::new(), &text_alone, 0..tokens, &mut expected[..tokens * HIDDEN]);
+            assert_eq!(out[text * width * HIDDEN..][..width * HIDDEN], expected, "text {text}");
+        }
+    }
+
+    #[test]
+    fn attention_of_no_texts_is_nothing() {
+        assert!(attention(&[], 7, 3 * HIDDEN).unwrap().1.is_empty());
+        assert!(attention(&[0, 0], 0, 3 * HIDDEN).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_an_error() {
+        for bias in [0, 1, 3 * HIDDEN - 3, 3 * HIDDEN + 3] {
+            let error = attention(&[2], 2, bias).unwrap_err();
+            assert!(error.message().contains("attention of"), "{bias}: {error}");
+        }
+        for bias in [0, 5] {
+            let inputs = vec![Floats(vec![1, 2, 8], numbers(16)), Floats(vec![bias], numbers(bias))];
+            let error = run(GELU, None, inputs, &[-1, -1, 8]).unwrap_err();
+            assert!(error.message().contains("GELU of"), "{bias}: {error}");
+        }
+        for width in [0, 5] {
+            let mut inputs = vec![Floats(vec![1, 2, 8], numbers(16)); 2];
+            inputs.extend(vec![Floats(vec![width], numbers(width)); 3]);
+            let error = run(RESIDUAL, Some(|| Attribute::new("epsilon", 1e-5_f32)), inputs, &[-1, -1, 8])
+                .unwrap_err();
+            assert!(error.message().contains("a residual of"), "{width}: {error}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_a_batch_are_all_computed() {
+        let (rows, width) = (700, 48);
+        let (x, bias) = (numbers(rows * width), numbers(width));
+        let inputs = vec![Floats(vec![1, rows, width], x.clone()), Floats(vec![width], bias.clone())];
+        let (_, out) = run(GELU, None, inputs, &[-1, -1, width as i64]).unwrap();
+        for (i, value) in out.iter().enumerate() {
+            let x = f64::from(x[i] + bias[i % width]);
+            let exact = x * 0.5 * (1.0 + libm::erf(x / 2.0_f64.sqrt()));
+            assert!((f64::from(*value) - exact).abs() < 1e-6, "{i}: {value} for {exact}");
+        }
+        let ones = Floats(vec![width], vec![1.0; width]);
+        let noughts = Floats(vec![width], vec![0.0; width]);
+        let all = || Floats(vec![1, rows, width], x.clone());
+        let inputs = vec![all(), all(), noughts.clone(), ones, noughts];
+        let (_, out) =
+            run(RESIDUAL, Some(|| Attribute::new("epsilon", 1e-5_f32)), inputs, &[-1, -1, width as i64])
+                .unwrap();
+        assert_eq!(out.len(), rows * width);
+        for (number, row) in out.chunks_exact(width).enumerate() {
+            let (mean, square) = row.iter().fold((0.0, 0.0), |(mean, square), value| {
+                (mean + f64::from(*value) / width as f64, square + f64::from(value * value) / width as f64)
+            });
+            assert!(mean.abs() < 1e-4 && (square - 1.0).abs() < 1e-3, "row {number}: {mean}, {square}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::lanes::{load_part, splat};
-use super::{input, share};
+use super::{input, output, share};
 
 /// The operator's name.
 pub(in crate::compute) const RESIDUAL: &str = "Residual";
@@ -58,16 +58,16 @@ impl Kernel for ResidualKernel {
             epsilon: self.epsilon,
         };
         let width = norm.bias.len();
-        let out = context.output(0, shape.clone())?;
-        let mut out = out.ok_or_else(|| ort::Error::new("there is no output"))?;
-        let (_, out) = out.try_extract_tensor_mut::<f32>()?;
-        if [norm.weight.len(), norm.shift.len()] != [width; 2]
-            || skip.len() != x.len()
-            || !x.len().is_multiple_of(width.max(1))
-        {
+        let fits = [norm.weight.len(), norm.shift.len()] == [width; 2]
+            && skip.len() == x.len()
+            && width > 0
+            && x.len().is_multiple_of(width);
+        if !fits {
             return Err(ort::Error::new(format!("a residual of {shape:?} and {width}")));
         }
-        let piece = PIECE.next_multiple_of(width.max(1));
+        let mut out = output(context, shape.clone())?;
+        let (_, out) = out.try_extract_tensor_mut::<f32>()?;
+        let piece = PIECE.next_multiple_of(width);
         let pieces = out.chunks_mut(piece).zip(x.chunks(piece)).zip(skip.chunks(piece));
         let level = Level::new();
         share(context, pieces, |((out, x), skip)| {
