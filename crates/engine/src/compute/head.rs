@@ -1,6 +1,5 @@
 //! What turns the vectors of a text's tokens into the text's vector: pooling, dense layers, normalization.
 
-use super::Batch;
 use super::graph::transposed;
 use super::pool::{normalize, pool};
 use super::weights::Tensors;
@@ -98,17 +97,21 @@ impl Head {
         last.unwrap_or_else(|| self.pooled_dimensions())
     }
 
-    /// Appends the vectors of the texts whose tokens have these vectors, `rows × width × token dimensions` numbers.
-    pub(super) fn apply(&mut self, batch: &Batch, tokens: &[f32], out: &mut Vec<f32>) {
+    /// Appends the vectors of the texts whose tokens have these vectors. A text of fewer than `width` tokens has padding
+    /// behind it up to there.
+    pub(super) fn apply(&mut self, lengths: &[usize], width: usize, tokens: &[f32], out: &mut Vec<f32>) {
         let dimensions = self.token_dimensions;
-        out.reserve(batch.rows() * self.dimensions());
+        out.reserve(lengths.len() * self.dimensions());
         let mut vector = std::mem::take(&mut self.scratch);
-        for (row, length) in tokens.chunks_exact(batch.width() * dimensions).zip(batch.lengths()) {
+        let mut first = 0;
+        for length in lengths {
             vector.clear();
             vector.resize(self.pooled_dimensions(), 0.0);
+            let tokens = &tokens[first * dimensions..][..length * dimensions];
             for (pooling, part) in self.pooling.iter().zip(vector.chunks_exact_mut(dimensions)) {
-                pool(*pooling, &row[..length * dimensions], part);
+                pool(*pooling, tokens, part);
             }
+            first += length.max(&width);
             self.finish(&mut vector);
             out.extend_from_slice(&vector);
         }

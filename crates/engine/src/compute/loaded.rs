@@ -17,6 +17,8 @@ pub struct LoadedModel {
     pub tokenizer: TextTokenizer,
     /// Length of its vectors.
     pub dimensions: usize,
+    /// Whether texts of a batch are padded to the longest of them.
+    pub pads: bool,
     /// The files that it was made of.
     pub revision: Arc<Revision>,
     backend: Mutex<Box<dyn Backend>>,
@@ -100,6 +102,7 @@ pub fn load_with(
         name: name.clone(),
         tokenizer,
         dimensions: backend.dimensions(),
+        pads: backend.pads(),
         revision: Arc::new(revision),
         backend: Mutex::new(decorate(backend)),
     })

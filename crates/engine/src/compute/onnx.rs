@@ -116,6 +116,10 @@ impl Backend for OnnxBackend {
         self.head.dimensions()
     }
 
+    fn pads(&self) -> bool {
+        true
+    }
+
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
         let Self { session, output, pooled, segments, head, buffers } = self;
         buffers.fill(batch);
@@ -141,7 +145,7 @@ impl Backend for OnnxBackend {
             }
             match *pooled {
                 true => head.apply_to_pooled(values, out),
-                false => head.apply(batch, values, out),
+                false => head.apply(batch.lengths(), batch.width(), values, out),
             }
             Ok(())
         };
@@ -152,7 +156,7 @@ impl Backend for OnnxBackend {
 impl Buffers {
     fn fill(&mut self, batch: &Batch) {
         self.ids.clear();
-        self.ids.extend(batch.ids().iter().map(|id| i64::from(*id)));
+        self.ids.extend(batch.padded().map(i64::from));
         self.mask.clear();
         self.mask.resize(self.ids.len(), 0);
         for (row, length) in self.mask.chunks_exact_mut(batch.width().max(1)).zip(batch.lengths()) {

@@ -98,7 +98,7 @@ impl Scheduler {
         self.count(model, Counter::Batches, 1);
         self.count(model, Counter::Texts, count);
         self.count(model, Counter::Tokens, tokens);
-        self.count(model, Counter::PaddedTokens, count * width);
+        self.count(model, Counter::PaddedTokens, if model.pads { count * width } else { tokens });
         Ok(())
     }
 }

@@ -73,6 +73,10 @@ impl Backend for Gated {
         self.0.dimensions()
     }
 
+    fn pads(&self) -> bool {
+        self.0.pads()
+    }
+
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
         GATE.begin(batch.rows());
         self.0.embed(batch, out)

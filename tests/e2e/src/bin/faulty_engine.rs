@@ -18,6 +18,10 @@ impl Backend for Faulty {
         self.0.dimensions()
     }
 
+    fn pads(&self) -> bool {
+        self.0.pads()
+    }
+
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
         if has(batch, SLOW) {
             std::thread::sleep(Duration::from_millis(SLOW_MILLISECONDS));

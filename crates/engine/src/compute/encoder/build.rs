@@ -5,14 +5,14 @@ use ort::value::{Outlet, TensorElementType};
 
 use super::names::{EMBEDDINGS_NORM, LayerNames, Names, POSITIONS, SEGMENTS, WORDS};
 use super::product::Range;
-use super::{DISTANCES, IDS, LENGTHS, MASK, NUMBERS, TOKENS, numbers_tokens};
+use super::{DISTANCES, IDS, LENGTHS, MASK, NUMBERS, TOKENS};
 use crate::compute::graph::{
     FUSED, GraphBuilder, ONNX, OPSET, OPSET_WITH_GELU, float_attribute, integer_attribute, outlet,
 };
 use crate::compute::operators::{ATTENTION, FAST_GELU, GELU, OURS, RESIDUAL};
 use crate::compute::weights::Tensors;
 use crate::error::ModelProblem;
-use crate::model::{Activation, EncoderShape, Positions, Precision};
+use crate::model::{Activation, EncoderShape, Precision};
 
 pub(super) fn build(
     tensors: &Tensors<'_>,
@@ -39,9 +39,7 @@ fn inputs(shape: &EncoderShape, names: &Names, precision: Precision) -> Vec<Outl
         Precision::Bf16 => outlet(MASK, TensorElementType::Float32, &[-1, 1, 1, -1]),
         Precision::Fp32 | Precision::Int8 => integers(LENGTHS, &[-1]),
     });
-    if numbers_tokens(shape.numbering, precision) {
-        inputs.push(integers(NUMBERS, &[-1, -1]));
-    }
+    inputs.push(integers(NUMBERS, &[-1, -1]));
     if names.distances.is_some() {
         let dims = [1, shape.heads as i64, -1, -1];
         inputs.push(outlet(DISTANCES, TensorElementType::Float32, &dims));
@@ -74,7 +72,7 @@ impl EncoderBuilder<'_> {
     }
 
     fn embeddings(&mut self) -> Result<(), ModelProblem> {
-        let EncoderShape { hidden, vocabulary, positions, epsilon, numbering, .. } = *self.shape;
+        let EncoderShape { hidden, vocabulary, positions, epsilon, .. } = *self.shape;
         let words = self.tensors.exactly(WORDS, [vocabulary, hidden])?;
         self.graph.initializer("words", &words, &[vocabulary, hidden])?;
         let mut position = self.tensors.exactly(POSITIONS, [positions, hidden])?;
@@ -90,11 +88,8 @@ impl EncoderBuilder<'_> {
             return self.plain_embeddings();
         }
         self.norm(EMBEDDINGS_NORM, ["embeddings.norm.weight", "embeddings.norm.bias"])?;
-        let mut inputs =
-            vec![IDS, "", "words", "positions", "", "embeddings.norm.weight", "embeddings.norm.bias"];
-        if numbering != Positions::FromZero {
-            inputs.extend(["", NUMBERS]);
-        }
+        let [weight, bias] = ["embeddings.norm.weight", "embeddings.norm.bias"];
+        let inputs = [IDS, "", "words", "positions", "", weight, bias, "", NUMBERS];
         let outputs = ["embeddings", "unused_mask"];
         let epsilon = vec![float_attribute("epsilon", epsilon)?];
         self.graph.node("EmbedLayerNormalization", FUSED, &inputs, &outputs, epsilon)

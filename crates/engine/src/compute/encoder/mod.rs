@@ -119,81 +119,89 @@ impl Backend for EncoderBackend {
         self.head.dimensions()
     }
 
+    fn pads(&self) -> bool {
+        self.precision == Precision::Bf16
+    }
+
     fn embed(&mut self, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
-        let Self { session, outputs, precision, numbering, distances, head, buffers } = self;
-        buffers.fill(batch, *precision, *numbering, distances.as_ref());
-        let (rows, width) = (batch.rows(), batch.width());
+        let pads = self.pads();
+        let Self { session, outputs, numbering, distances, head, buffers, .. } = self;
+        match pads {
+            true => buffers.fill_padded(batch, *numbering),
+            false => buffers.fill(batch, *numbering),
+        }
+        let (texts, width) = (batch.rows(), batch.width());
+        // Where nothing is padded, all texts are one row.
+        let rows = if pads { texts } else { 1 };
         let mut run = || -> ort::Result<()> {
+            let tokens = buffers.ids.len() / rows.max(1);
+            let numbers = [buffers.numbers.len() / tokens.max(1), tokens];
             let mut inputs = ort::inputs![
-                IDS => TensorRef::from_array_view(([rows, width], buffers.ids.as_slice()))?,
+                IDS => TensorRef::from_array_view(([rows, tokens], buffers.ids.as_slice()))?,
+                NUMBERS => TensorRef::from_array_view((numbers, buffers.numbers.as_slice()))?,
             ];
-            if *precision == Precision::Bf16 {
-                let mask = TensorRef::from_array_view(([rows, 1, 1, width], buffers.mask.as_slice()))?;
+            if pads {
+                let mask = TensorRef::from_array_view(([texts, 1, 1, width], buffers.mask.as_slice()))?;
                 inputs.push((MASK.into(), mask.into()));
             } else {
-                let lengths = TensorRef::from_array_view(([rows], buffers.lengths.as_slice()))?;
+                let lengths = TensorRef::from_array_view(([texts], buffers.lengths.as_slice()))?;
                 inputs.push((LENGTHS.into(), lengths.into()));
             }
-            if numbers_tokens(*numbering, *precision) {
-                let rows = buffers.numbers.len() / width.max(1);
-                let numbers = TensorRef::from_array_view(([rows, width], buffers.numbers.as_slice()))?;
-                inputs.push((NUMBERS.into(), numbers.into()));
-            }
             if let Some(bias) = distances {
+                bias.fill(width, &mut buffers.distances);
                 let shape = [1, bias.heads(), width, width];
                 let values = TensorRef::from_array_view((shape, buffers.distances.as_slice()))?;
                 inputs.push((DISTANCES.into(), values.into()));
             }
             let computed = session.run_with_options(inputs, outputs)?;
             let (_, values) = computed[TOKENS].try_extract_tensor::<f32>()?;
-            head.apply(batch, values, out);
+            head.apply(batch.lengths(), if pads { width } else { 0 }, values, out);
             Ok(())
         };
         run().map_err(|error| failed(&error))
     }
 }
 
-/// Whether the graph takes the tokens' positions: ONNX Runtime's embeddings count from nought by themselves.
-fn numbers_tokens(numbering: Positions, precision: Precision) -> bool {
-    numbering != Positions::FromZero || precision == Precision::Bf16
-}
-
 impl Buffers {
-    fn fill(
-        &mut self,
-        batch: &Batch,
-        precision: Precision,
-        numbering: Positions,
-        distances: Option<&DistanceBias>,
-    ) {
+    /// Texts behind each other.
+    fn fill(&mut self, batch: &Batch, numbering: Positions) {
         self.ids.clear();
         self.ids.extend(batch.ids().iter().map(|id| *id as i32));
         self.lengths.clear();
         self.lengths.extend(batch.lengths().iter().map(|length| *length as i32));
-        if precision == Precision::Bf16 {
-            self.mask.clear();
-            self.mask.resize(batch.ids().len(), PADDING);
-            for (row, length) in self.mask.chunks_exact_mut(batch.width().max(1)).zip(batch.lengths()) {
-                row[..*length].fill(0.0);
-            }
+        self.numbers.clear();
+        batch.texts().for_each(|text| self.number(text, numbering));
+    }
+
+    /// Texts below each other, each padded to the longest.
+    fn fill_padded(&mut self, batch: &Batch, numbering: Positions) {
+        self.ids.clear();
+        self.ids.extend(batch.padded().map(|id| id as i32));
+        self.mask.clear();
+        self.mask.resize(self.ids.len(), PADDING);
+        let width = batch.width().max(1);
+        for (row, length) in self.mask.chunks_exact_mut(width).zip(batch.lengths()) {
+            row[..*length].fill(0.0);
         }
         self.numbers.clear();
-        if numbering == Positions::FromZero && precision == Precision::Bf16 {
-            // The same for all rows.
-            self.numbers.extend(0..batch.width() as i32);
-        }
-        if let Positions::Behind(pad) = numbering {
-            for row in batch.ids().chunks_exact(batch.width().max(1)) {
+        let ids: Vec<u32> = batch.padded().collect();
+        // Counted from nought they are the same for all rows.
+        let rows = if numbering == Positions::FromZero { 1 } else { batch.rows() };
+        ids.chunks_exact(width).take(rows).for_each(|row| self.number(row, numbering));
+    }
+
+    /// Adds the positions of a text's tokens.
+    fn number(&mut self, ids: &[u32], numbering: Positions) {
+        match numbering {
+            Positions::FromZero => self.numbers.extend(0..ids.len() as i32),
+            Positions::Behind(pad) => {
                 let mut last = pad as i32;
-                self.numbers.extend(row.iter().map(|id| {
+                self.numbers.extend(ids.iter().map(|id| {
                     let counts = *id != pad;
                     last += i32::from(counts);
                     if counts { last } else { pad as i32 }
                 }));
             }
-        }
-        if let Some(bias) = distances {
-            bias.fill(batch.width(), &mut self.distances);
         }
     }
 }

@@ -17,9 +17,9 @@ const QUERIES: usize = 32;
 
 /// Attention of each text's tokens to each other.
 ///
-/// Inputs: queries, keys and values behind each other, `[texts, width, 3 × hidden]`; what is added to them,
-/// `[3 × hidden]`; how many tokens each text has, `[texts]`; and, if a model has them, what is added to the scores,
-/// `[1, heads, width, width]`. Output: `[texts, width, hidden]`, nought for padding.
+/// Inputs: queries, keys and values beside each other, `[1, tokens, 3 × hidden]`, of all texts one behind the other; what
+/// is added to them, `[3 × hidden]`; how many tokens each text has, `[texts]`; and, if a model has them, what is added to
+/// the scores, `[1, heads, width, width]` for texts of up to `width` tokens. Output: `[1, tokens, hidden]`.
 pub(super) struct Attention;
 
 impl Operator for Attention {
@@ -67,32 +67,41 @@ impl Kernel for AttentionKernel {
         let (_, lengths) = lengths.try_extract_tensor::<i32>()?;
         let distances = context.input(3)?;
         let distances = distances.as_ref().map(|values| values.try_extract_tensor::<f32>()).transpose()?;
-        let (texts, width) = (lengths.len(), shape.get(1).map_or(0, |width| *width as usize));
         let (row, hidden) = (bias.len(), bias.len() / 3);
-        let distances = distances.map(|(_, values)| Distances { values, width });
-        let fits = **shape == [texts as i64, width as i64, row as i64]
+        let lengths: Vec<usize> =
+            lengths.iter().map(|length| usize::try_from(*length).unwrap_or(0)).collect();
+        let (tokens, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(0));
+        let distances = distances.map(|(shape, values)| Distances {
+            values,
+            width: shape.get(2).map_or(0, |width| *width as usize),
+        });
+        let fits = **shape == [1, tokens as i64, row as i64]
             && hidden > 0
             && hidden * 3 == row
             && hidden.is_multiple_of(self.heads)
-            && distances.is_none_or(|distances| distances.values.len() == self.heads * width * width);
+            && distances.is_none_or(|Distances { values, width }| {
+                width >= longest && values.len() == self.heads * width * width
+            });
         if !fits {
-            return Err(ort::Error::new(format!("attention of {shape:?} with {} heads", self.heads)));
+            let heads = self.heads;
+            return Err(ort::Error::new(format!(
+                "attention of {shape:?} in {tokens} tokens with {heads} heads"
+            )));
         }
-        let mut out = output(context, [texts, width, hidden])?;
+        let mut out = output(context, [1, tokens, hidden])?;
         let mut out = out.try_extract_tensor_mut::<f32>()?.1;
-        let mut next = |tokens: usize| {
-            out.split_off_mut(..tokens * hidden).ok_or_else(|| ort::Error::new("the output is too small"))
-        };
-        let mut pieces = Vec::with_capacity(texts);
-        for (projected, length) in projected.chunks_exact(width.max(1) * row).zip(lengths) {
-            let tokens = usize::try_from(*length).map_or(0, |length| length.min(width));
-            let text = Text { projected: &projected[..tokens * row], bias, heads: self.heads, distances };
+        let mut pieces = Vec::with_capacity(lengths.len());
+        let mut first = 0;
+        for tokens in lengths {
+            let projected = &projected[first * row..][..tokens * row];
+            first += tokens;
+            let text = Text { projected, bias, heads: self.heads, distances };
             for first in (0..tokens).step_by(QUERIES) {
                 let queries = first..tokens.min(first + QUERIES);
-                let out = next(queries.len())?;
-                pieces.push(Piece { text, queries, out });
+                let (own, others) = out.split_at_mut(queries.len() * hidden);
+                out = others;
+                pieces.push(Piece { text, queries, out: own });
             }
-            next(width - tokens)?.fill(0.0);
         }
         let level = Level::new();
         share(context, pieces, |Piece { text, queries, out }| attend(level, text, queries.clone(), out))

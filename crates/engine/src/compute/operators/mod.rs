@@ -140,8 +140,8 @@ mod tests {
     const HEADS: usize = 2;
     const HIDDEN: usize = 32;
 
-    fn attention(lengths: &[i32], width: usize, bias: usize) -> ort::Result<(Vec<i64>, Vec<f32>)> {
-        let dims = vec![lengths.len(), width, 3 * HIDDEN];
+    fn attention(lengths: &[i32], tokens: usize, bias: usize) -> ort::Result<(Vec<i64>, Vec<f32>)> {
+        let dims = vec![1, tokens, 3 * HIDDEN];
         let projected = numbers(dims.iter().product());
         let inputs =
             vec![Floats(dims, projected), Floats(vec![bias], numbers(bias)), Lengths(lengths.to_vec())];
@@ -149,34 +149,47 @@ mod tests {
     }
 
     #[test]
-    fn attention_is_each_text_s_own_and_nought_for_padding() {
-        // Longer ones are several pieces; a length beyond the width is the width.
-        let (lengths, width) = ([3, 70, 0, 100, 1000, 32], 100);
-        let (shape, out) = attention(&lengths, width, 3 * HIDDEN).unwrap();
-        assert_eq!(shape, [6, 100, HIDDEN as i64]);
+    fn attention_is_each_text_s_own() {
+        // Longer ones are several pieces.
+        let lengths = [3, 70, 0, 100, 1, 32];
+        let tokens = lengths.iter().sum::<i32>() as usize;
+        let (shape, out) = attention(&lengths, tokens, 3 * HIDDEN).unwrap();
+        assert_eq!(shape, [1, tokens as i64, HIDDEN as i64]);
         let row = 3 * HIDDEN;
-        let (projected, bias) = (numbers(lengths.len() * width * row), numbers(row));
-        for (text, length) in lengths.iter().enumerate() {
-            let tokens = (*length as usize).min(width);
-            let projected = &projected[text * width * row..][..tokens * row];
-            let mut expected = vec![0.0; width * HIDDEN];
-            let text_alone = Text { projected, bias: &bias, heads: HEADS, distances: None };
-            attend(fearless_simd::Level::new(), &text_alone, 0..tokens, &mut expected[..tokens * HIDDEN]);
-            assert_eq!(out[text * width * HIDDEN..][..width * HIDDEN], expected, "text {text}");
+        let (projected, bias) = (numbers(tokens * row), numbers(row));
+        let mut first = 0;
+        for length in lengths.map(|length| length as usize) {
+            let text = Text {
+                projected: &projected[first * row..][..length * row],
+                bias: &bias,
+                heads: HEADS,
+                distances: None,
+            };
+            let mut expected = vec![9.0; length * HIDDEN];
+            attend(fearless_simd::Level::new(), &text, 0..length, &mut expected);
+            assert_eq!(out[first * HIDDEN..][..length * HIDDEN], expected, "{length} tokens");
+            first += length;
         }
     }
 
     #[test]
-    fn attention_of_no_texts_is_nothing() {
-        assert!(attention(&[], 7, 3 * HIDDEN).unwrap().1.is_empty());
+    fn attention_of_no_tokens_is_nothing() {
+        assert!(attention(&[], 0, 3 * HIDDEN).unwrap().1.is_empty());
         assert!(attention(&[0, 0], 0, 3 * HIDDEN).unwrap().1.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_together_is_an_error() {
-        for bias in [0, 1, 3 * HIDDEN - 3, 3 * HIDDEN + 3] {
-            let error = attention(&[2], 2, bias).unwrap_err();
-            assert!(error.message().contains("attention of"), "{bias}: {error}");
+        for (length, tokens, bias) in [
+            (2, 2, 0),
+            (2, 2, 1),
+            (2, 2, 3 * HIDDEN - 3),
+            (2, 2, 3 * HIDDEN + 3),
+            (3, 2, 3 * HIDDEN),
+            (-2, 2, 3 * HIDDEN),
+        ] {
+            let error = attention(&[length], tokens, bias).unwrap_err();
+            assert!(error.message().contains("attention of"), "{length}, {tokens}, {bias}: {error}");
         }
         for bias in [0, 5] {
             let inputs = vec![Floats(vec![1, 2, 8], numbers(16)), Floats(vec![bias], numbers(bias))];
