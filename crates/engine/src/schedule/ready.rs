@@ -6,7 +6,8 @@
 //!
 //! The caller whose turn it is gives the batch its first text. Others fill it up while the padding they cause
 //! costs less than a run of their own. A small request is not filled up with texts of large ones, which would
-//! make it wait for work that is in no hurry.
+//! make it wait for work that is in no hurry. For a model that pads nothing the same rule holds: there it keeps short
+//! texts from waiting for much longer ones.
 
 use std::collections::VecDeque;
 
