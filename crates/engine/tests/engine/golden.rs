@@ -35,7 +35,7 @@ fn a_vector_does_not_depend_on_its_batch() {
         .iter()
         .map(|text| model.tokenizer.tokenize(text, Purpose::Document, model.tokenizer.limit(None)).unwrap())
         .collect();
-    // Neighbours of all lengths: most rows are padded, some to twenty times their length.
+    // Neighbours of all lengths, some twenty times as long.
     for (batch, golden) in tokens.chunks(16).zip(golden.chunks(16)) {
         let mut vectors = Vec::new();
         model.embed(batch.iter().map(|tokens| &*tokens.ids), &mut vectors).unwrap();
