@@ -7,8 +7,18 @@ use crate::error::Result;
 use crate::measure::MEASUREMENTS;
 
 /// Options that have to be there.
-const NEEDED: [&str; 9] =
-    ["runtime", "runtime-version", "model", "texts", "readme", "engine", "models", "cluster", "clusters"];
+const NEEDED: [&str; 10] = [
+    "golden",
+    "runtime",
+    "runtime-version",
+    "model",
+    "texts",
+    "readme",
+    "engine",
+    "models",
+    "cluster",
+    "clusters",
+];
 /// Options for what may be missing; what needs it is then not measured.
 const OPTIONAL: [&str; 5] = ["passages", "peers", "sentence-transformers", "chroma", "chroma-home"];
 

@@ -21,6 +21,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Ours less the reference.
     Megabytes,
+    /// A cosine.
+    Cosine,
     /// A mean share of results that two searches have in common.
     Overlap,
 }
@@ -30,6 +32,7 @@ impl Unit {
         match self {
             Self::Times => format!("{value:.2} ×"),
             Self::Share => format!("{:.0} %", 100.0 * value),
+            Self::Cosine => format!("{value:.7}"),
             Self::Overlap => format!("{value:.3}"),
             Self::Milliseconds => format!("{value:.2} ms"),
             Self::Megabytes => format!("{value:.2} MB"),

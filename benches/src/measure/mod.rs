@@ -4,6 +4,7 @@ mod array;
 mod bare;
 mod busy;
 mod callers;
+mod cancel;
 mod chroma;
 mod clients;
 mod cold;
@@ -23,6 +24,7 @@ mod search;
 mod table;
 mod triggers;
 mod update;
+mod vectors;
 
 use std::thread;
 use std::time::Duration;
@@ -49,6 +51,8 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     search::MEASUREMENT,
     clients::MEASUREMENT,
     busy::MEASUREMENT,
+    cancel::MEASUREMENT,
+    vectors::MEASUREMENT,
     precisions::MEASUREMENT,
     first_call::MEASUREMENT,
     cold::MEASUREMENT,
